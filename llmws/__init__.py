@@ -1,0 +1,1 @@
+"""Large language models over WebSockets, for plain synchronous Python."""

@@ -1,0 +1,107 @@
+"""Keys that cannot be printed, and the redaction of text that might hold one."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Any, NoReturn
+
+
+__all__ = ["REDACTED", "Secret", "redact", "redact_json"]
+
+REDACTED = "[redacted]"
+
+# What a credential looks like wherever it turns up: OpenAI keys, ephemeral keys, bearer values, key-like query
+# parameters. Deliberately greedy: redacting too much costs a debugging session, too little costs a key.
+_PATTERNS = (
+    re.compile(r"\b(?:sk|ek|rk|sess)[-_][A-Za-z0-9_\-]{6,}"),
+    re.compile(r"(?i)\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=\-]{4,}"),
+    re.compile(r"(?i)\bopenai-insecure-api-key\.[A-Za-z0-9._~+/=\-]+"),
+    re.compile(r"(?i)(?<=[?&])(?:api[-_]?key|key|token|access_token)=[^&\s\"']+"),
+)
+_SECRET_FIELDS = frozenset(
+    "authorization proxy-authorization api-key api_key x-api-key cookie set-cookie access_token auth_token "
+    "bearer_token client_secret password".split()
+)
+
+
+class Secret:
+    """
+    A key that shows itself only to ``reveal()``.
+
+    Its repr, str and format hide the value, and it refuses to be pickled or deep-copied into something that does
+    not. Immutable and safe to share between threads.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value; keep it out of any variable that outlives one statement."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({REDACTED!r})"
+
+    def __str__(self) -> str:
+        return REDACTED
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Secret is never pickled: pass the key to the other process by its environment.")
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
+        return self
+
+
+def redact(text: str, *secrets: Secret | None) -> str:
+    """
+    Remove what looks like a credential from a text.
+
+    Args:
+        text: Any text: an error body, a URL, a header line.
+        secrets: Known keys, removed literally whatever they look like; None is passed over.
+    """
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret.reveal(), REDACTED)
+    for pattern in _PATTERNS:
+        text = pattern.sub(REDACTED, text)
+    return text
+
+
+def redact_json(value: Any, *secrets: Secret | None) -> Any:
+    """
+    Return a JSON value with every credential removed, from strings, keys and fields named like one.
+
+    Args:
+        value: What ``json.loads`` returns; it is not changed.
+        secrets: Known keys, as for ``redact``.
+    """
+    if isinstance(value, str):
+        return redact(value, *secrets)
+    if isinstance(value, list):
+        return [redact_json(item, *secrets) for item in value]
+    if isinstance(value, dict):
+        return {
+            redact(key, *secrets): REDACTED
+            if key.lower() in _SECRET_FIELDS and isinstance(item, str)
+            else redact_json(item, *secrets)
+            for key, item in value.items()
+        }
+    return value

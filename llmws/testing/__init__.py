@@ -1,0 +1,1 @@
+"""What users test with: an embedded server, rules that answer, recordings that replay."""
