@@ -20,8 +20,20 @@ _PATTERNS = (
     re.compile(r"(?i)(?<=[?&])(?:api[-_]?key|key|token|access_token)=[^&\s\"']+"),
 )
 _SECRET_FIELDS = frozenset(
-    "authorization proxy-authorization api-key api_key x-api-key cookie set-cookie access_token auth_token "
-    "bearer_token client_secret password".split()
+    {
+        "access_token",
+        "api-key",
+        "api_key",
+        "auth_token",
+        "authorization",
+        "bearer_token",
+        "client_secret",
+        "cookie",
+        "password",
+        "proxy-authorization",
+        "set-cookie",
+        "x-api-key",
+    }
 )
 
 
@@ -60,7 +72,9 @@ class Secret:
         return hash((Secret, self._value))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A Secret is never pickled: pass the key to the other process by its environment.")
+        raise TypeError(
+            "A Secret is never pickled: pass the key to the other process by its environment."
+        )
 
     def __copy__(self) -> Secret:
         return self

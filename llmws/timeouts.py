@@ -14,7 +14,7 @@ from .errors import ConfigurationError
 __all__ = ["Timeouts"]
 
 
-def _check(instance: Timeouts, attribute: attrs.Attribute[float | None], value: object) -> None:
+def _check(instance: Timeouts, attribute: attrs.Attribute[float], value: float | None) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):

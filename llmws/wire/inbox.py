@@ -1,0 +1,193 @@
+"""
+The ordered, bounded log of one turn's events.
+
+One I/O thread writes; any number of readers follow, each with a cursor of its own, from the first item and at their own
+pace. Nothing is taken out: a reader that starts after the end sees what the first one saw.
+
+Locking: one condition an inbox, held for a few instructions, never while anything else is locked or called.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from ..errors import InboxOverflowError
+
+
+__all__ = ["Inbox", "live_inboxes"]
+
+Item = TypeVar("Item")
+
+# Untimed lock waits cannot be interrupted by Ctrl-C on Windows, so they are cut into slices there.
+_LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
+
+# Forked children end the inboxes that they inherited; see process.py.
+live_inboxes: weakref.WeakSet[Inbox[Any]] = weakref.WeakSet()
+
+
+class Inbox(Generic[Item]):
+    """
+    A log that one thread extends and many threads read.
+
+    It ends exactly once: with an error, or with None for a normal end. Everything is safe to call from any thread,
+    but ``extend`` and ``end`` belong to one writer.
+
+    Args:
+        max_bytes: Wire bytes that the log may hold.
+        max_items: Items that the log may hold.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bytes",
+        "_changed",
+        "_ended",
+        "_error",
+        "_items",
+        "_listeners",
+        "_max_bytes",
+        "_max_items",
+        "_waiting",
+    )
+
+    def __init__(self, *, max_bytes: int = 256 * 2**20, max_items: int = 1_000_000) -> None:
+        self._max_bytes = max_bytes
+        self._max_items = max_items
+        self._items: list[Item] = []
+        self._bytes = 0
+        self._ended = False
+        self._error: Exception | None = None
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting = 0
+        self._listeners: list[Callable[[], None]] = []
+        live_inboxes.add(self)
+
+    def __repr__(self) -> str:
+        end = f" ended={self._error!r}" if self._ended else ""
+        return f"<Inbox items={len(self._items)} bytes={self._bytes}{end}>"
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will be added any more."""
+        return self._ended
+
+    @property
+    def error(self) -> Exception | None:
+        """What ended the log, or None if it goes on or ended normally."""
+        return self._error
+
+    def extend(self, items: Sequence[Item], size_bytes: int) -> bool:
+        """
+        Add items at the end and wake every waiter.
+
+        Args:
+            items: What to add; nothing is added after the end.
+            size_bytes: What the items took on the wire.
+
+        Returns:
+            False if they did not fit; then the log has ended with ``InboxOverflowError`` and took none of them.
+        """
+        if (
+            self._bytes + size_bytes > self._max_bytes
+            or len(self._items) + len(items) > self._max_items
+        ):
+            self.end(
+                InboxOverflowError(
+                    f"The turn's log would pass {self._max_items} events or {self._max_bytes} bytes: "
+                    "read the stream while it runs, or ask for less output."
+                )
+            )
+            return False
+        with self._changed:
+            if self._ended:
+                return True
+            self._bytes += size_bytes
+            self._items.extend(items)
+            if self._waiting:
+                self._changed.notify_all()
+            listeners = self._listeners
+        for listener in listeners:
+            listener()
+        return True
+
+    def end(self, error: Exception | None = None) -> bool:
+        """
+        End the log and wake every waiter; only the first call counts.
+
+        Args:
+            error: What ended it, or None for a normal end.
+
+        Returns:
+            Whether this call ended it.
+        """
+        with self._changed:
+            if self._ended:
+                return False
+            self._error = error
+            self._ended = True
+            self._changed.notify_all()
+            listeners = self._listeners
+        for listener in listeners:
+            listener()
+        return True
+
+    def read(self, cursor: int, deadline: float | None = None) -> list[Item]:
+        """
+        Return everything from a cursor on, waiting until there is something or the log ends.
+
+        Args:
+            cursor: How many items the reader has had.
+            deadline: When to stop waiting, on ``time.monotonic``; None waits until there is something.
+
+        Returns:
+            At least one item, or an empty list if the log has ended there or the deadline has passed.
+        """
+        if len(self._items) <= cursor and not self._ended:
+            self._wait(lambda: len(self._items) > cursor, deadline)
+        return self._items[cursor:]
+
+    def wait_ended(self, deadline: float | None = None) -> bool:
+        """Wait for the end; return whether it came before the deadline (``time.monotonic``)."""
+        if not self._ended:
+            self._wait(lambda: False, deadline)
+        return self._ended
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """
+        Call a function after each change, and once now.
+
+        It is called on the writer's thread without a lock, and must neither block nor raise.
+        """
+        with self._changed:
+            self._listeners = [*self._listeners, listener]
+        listener()
+
+    def abandon_in_child(self, error: Exception) -> None:
+        """End the log in a forked child, whose copy of the lock nobody may be left to release."""
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting = 0
+        self._listeners = []
+        if not self._ended:
+            self._error, self._ended = error, True
+
+    def _wait(self, arrived: Callable[[], bool], deadline: float | None) -> None:
+        with self._changed:
+            self._waiting += 1
+            try:
+                while not (self._ended or arrived()):
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        return
+                    if _LONGEST_WAIT is not None:
+                        left = _LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT)
+                    self._changed.wait(left)
+            finally:
+                self._waiting -= 1
