@@ -1,0 +1,436 @@
+"""
+The I/O thread around a link: the only code that touches the socket.
+
+One daemon thread a connection. It drains what other threads posted, writes, reads, and runs timers; between these it
+waits in ``Poll``. Everything it decides is decided by two pure state machines, the ``Link`` (is there a socket, does it
+live, when to dial) and the ``Router`` (whose message is it). This file only carries values between them, the socket and
+the inboxes.
+
+Who owns what: socket, link and router belong to the I/O thread. Other threads own nothing here; they call ``post``,
+which appends to a deque and rings a bell. No lock is held while anything is read, written, waited for or called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ConnectError
+from .backoff import RetryBudget, process_budget
+from .dialling import Dialling, DialResult, spawn_thread
+from .link import Link
+from .poll import Poll, SelectorPoll
+from .ports import Append, Counters, Crashed, Finish, Overflowed, Router, Tap
+from .process import live_connections
+from .steps import (
+    AskRetry,
+    CloseSocket,
+    Deliver,
+    Dial,
+    DialFailed,
+    Dialled,
+    Ended,
+    Filled,
+    Finished,
+    GaveUp,
+    Granted,
+    Lost,
+    Opened,
+    Received,
+    Retrying,
+    Send,
+    Started,
+    Stop,
+    Stopped,
+    Tick,
+    Wrote,
+)
+
+
+__all__ = ["Connection"]
+
+logger = logging.getLogger(__name__)
+
+_READ_BYTES = 64 * 1024
+_ROUND_BYTES = 1024 * 1024
+
+
+class Connection:
+    """
+    One I/O thread and the socket that it holds now; survives any number of sockets.
+
+    ``post``, ``stop`` and ``join`` may be called from any thread. The thread starts with the first post.
+
+    Args:
+        name: The thread's name, such as ``llmws-responses-1``.
+        url: Where it leads, without secrets; for taps and logs.
+        dial: Dials once, blocking; gets an event that tells it that nobody waits any more.
+        router: Gets the messages.
+        link: The link's state machine.
+        connect_timeout: Seconds for one dial; None leaves the dial to its own limits.
+        tap: Hears the wire.
+        clock: Monotonic seconds.
+        poll: Makes what the thread waits on.
+        spawn: Starts a daemon thread.
+        budget: Pays for dials after a failure.
+        jitter: Random numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        dial: Callable[[threading.Event], Any],
+        router: Router,
+        link: Link,
+        *,
+        connect_timeout: float | None = None,
+        tap: Tap | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        poll: Callable[[], Poll] = SelectorPoll,
+        spawn: Callable[[str, Callable[[], None]], None] = spawn_thread,
+        budget: RetryBudget = process_budget,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.counters = Counters()
+        self.tap = tap
+        self._url = url
+        self._router = router
+        self._link = link
+        self._clock = clock
+        self._make_poll = poll
+        self._poll: Poll | None = None
+        self._spawn = spawn
+        self._budget = budget
+        self._jitter = jitter
+        self._posts: deque[Any] = deque()
+        self._started = False
+        self._start_lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread_id: int | None = None
+        # Of the I/O thread alone.
+        self._dialling = Dialling(dial, self.post_quietly, spawn, connect_timeout)
+        self._sock: socket.socket | None = None
+        self._todo: deque[Any] = deque()
+        self._stopping = False
+        self._unread = False  # There may be more to read than select() can see.
+        self._blocked_write = False  # The kernel has no room.
+        self._write_after_read = False  # TLS must read before it can write.
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.name} {self._link.state.name} dials={self.counters.dials}>"
+
+    # For other threads.
+
+    def post(self, given: Any) -> None:
+        """
+        Hand something to the I/O thread, starting it if need be; never blocks.
+
+        After the end it is handed back: an inbox that it carries is not left to wait.
+        """
+        if not self._started:
+            self._start()
+        self.post_quietly(given)
+
+    def post_quietly(self, given: Any) -> None:
+        """Do as ``post`` does, without a lock and without starting the thread: for finalizers and signal handlers."""
+        self._posts.append(given)
+        if self._poll is not None:
+            self._poll.wake()
+        if self._stopped.is_set():
+            self._refuse_posts()
+
+    def stop(self) -> None:
+        """Ask the thread to close the socket and end; takes no lock, never blocks, may be repeated."""
+        self._posts.append(Stop())
+        if self._poll is not None:
+            self._poll.wake()
+        if not self._started:
+            # A thread that is being started at this moment finds the post above.
+            self._stopped.set()
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait for the thread's end after ``stop``; return whether it came in time."""
+        return self._stopped.wait(timeout)
+
+    @property
+    def on_own_thread(self) -> bool:
+        """Whether the caller is the I/O thread, which must never wait."""
+        return threading.get_ident() == self._thread_id
+
+    def abandon_in_child(self) -> None:
+        """Let go of the parent's socket in a forked child: close descriptors, say nothing to the peer."""
+        if self._poll is not None:
+            self._poll.abandon()
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._sock.detach())
+            self._sock = None
+        self._stopped = threading.Event()
+        self._stopped.set()
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if not self._started and not self._stopped.is_set():
+                self._poll = self._make_poll()
+                live_connections.add(self)
+                self._spawn(self.name, self.run)
+                self._started = True
+
+    def _refuse_posts(self) -> None:
+        """Turn away what was posted after the end; a deque's popleft gives each post to one thread alone."""
+        with contextlib.suppress(IndexError):
+            while True:
+                refuse = getattr(self._posts.popleft(), "refuse", None)
+                if refuse is not None:
+                    refuse()
+
+    # The I/O thread.
+
+    def run(self) -> None:
+        """Be the I/O thread until stopped."""
+        self._thread_id = threading.get_ident()
+        poll = self._poll
+        assert poll is not None
+        try:
+            while self.run_once(poll):
+                pass
+        except BaseException as exc:
+            # The thread's last line: no reader may wait for a thread that is gone.
+            logger.exception("%s: the I/O thread failed", self.name)
+            self._todo.clear()
+            self._carry(self._router.step(self._clock(), Crashed(exc)))
+        finally:
+            self._over(poll)
+
+    def run_once(self, poll: Poll) -> bool:
+        """Do one round; return whether another is due."""
+        self._drain_posts()
+        self._write()
+        readable, writable = poll.wait(self._timeout(), write=self._blocked_write)
+        if writable:
+            self._blocked_write = False
+        if readable or writable or self._unread:
+            self._read()
+        self._tick()
+        return not self._stopping
+
+    def _over(self, poll: Poll) -> None:
+        self._close_socket()
+        self._dialling.abandon()
+        live_connections.discard(self)
+        poll.close()
+        self._stopped.set()
+        self._refuse_posts()
+
+    def _timeout(self) -> float | None:
+        if self._unread or self._posts or self._stopping:
+            return 0.0
+        deadlines = (self._link.deadline, self._router.deadline, self._dialling.deadline)
+        due = [deadline for deadline in deadlines if deadline is not None]
+        return max(0.0, min(due) - self._clock()) if due else None
+
+    def _tick(self) -> None:
+        now = self._clock()
+        overdue = self._dialling.overdue(now)
+        if overdue is not None:
+            self.counters.failed_dials += 1
+            self._carry(self._link.step(now, DialFailed(overdue)))
+        deadlines = (self._link.deadline, self._router.deadline)
+        if not any(deadline is not None and now >= deadline for deadline in deadlines):
+            return
+        # What lies in the kernel came in time, however late this thread is to look.
+        self._read()
+        self._carry(self._link.step(now, Tick()))
+        self._carry(self._router.step(now, Tick()))
+
+    def _drain_posts(self) -> None:
+        while self._posts:
+            given = self._posts.popleft()
+            now = self._clock()
+            if isinstance(given, DialResult):
+                self._dial_ended(now, given)
+                continue
+            self._carry(self._router.step(now, given))
+            if isinstance(given, Stop):
+                self._carry(self._link.step(now, given))
+
+    def _carry(self, actions: list[Any]) -> None:
+        """Do what the state machines ask, in order, including what that leads to."""
+        todo = self._todo
+        carrying = bool(todo)
+        todo.extend(actions)
+        if carrying:
+            return  # A call below this one on the stack goes on with it.
+        while todo:
+            self._perform(todo[0])
+            todo.popleft()
+
+    def _perform(self, action: Any) -> None:
+        kind = type(action)
+        if kind is Append:
+            if not action.inbox.extend(action.items, action.size_bytes):
+                self._carry(self._router.step(self._clock(), Overflowed(action.inbox)))
+        elif kind is Finish:
+            action.inbox.end(action.error)
+        elif kind in _FOR_ROUTER:
+            if self.tap is not None or kind in _NOTED:
+                self._note(action)
+            self._carry(self._router.step(self._clock(), action))
+        elif kind in _PERFORM:
+            _PERFORM[kind](self)
+        else:
+            if kind is Send and self.tap is not None:
+                self.tap.sent(self._clock(), action.message)
+            self._carry(self._link.step(self._clock(), action))
+
+    def _note(self, action: Any) -> None:
+        """Count and log what the link went through; no content, no secrets."""
+        tap = self.tap
+        if isinstance(action, Deliver) and tap is not None:
+            for message in action.messages:
+                tap.received(self._clock(), bytes(message))
+        elif isinstance(action, Lost):
+            self.counters.lost += 1
+            logger.info("%s: link lost with code %d", self.name, action.code)
+            if tap is not None:
+                tap.closed(self._clock(), action.code, action.reason)
+        elif isinstance(action, Retrying):
+            logger.info("%s: dialling again in %.2f s: %s", self.name, action.delay, action.error)
+        elif isinstance(action, GaveUp):
+            logger.warning("%s: %s", self.name, action.error)
+
+    # Dialling.
+
+    def _start_dial(self) -> None:
+        self.counters.dials += 1
+        self._dialling.start(f"{self.name}-dial", self._clock())
+
+    def _dial_ended(self, now: float, result: DialResult) -> None:
+        if not self._dialling.accept(result):
+            return
+        if result.sock is None:
+            self.counters.failed_dials += 1
+            self._carry(self._link.step(now, DialFailed(result.error or ConnectError())))
+            return
+        self._sock = result.sock
+        # TLS may hold bytes that select() cannot see, so the first read does not wait to be told.
+        self._unread = True
+        assert self._poll is not None
+        self._poll.watch(result.sock)
+        if self.tap is not None:
+            self.tap.opened(now, self._url)
+        self._carry(self._link.step(now, Dialled()))
+        if result.early:
+            self._carry(self._link.step(now, Received(result.early)))
+
+    # The socket.
+
+    def _read(self) -> None:
+        self._unread = self._write_after_read = False
+        taken = 0
+        while self._sock is not None and taken < _ROUND_BYTES:
+            count = self._read_some(self._sock)
+            if count is None:
+                return
+            taken += count
+        self._unread = self._sock is not None
+
+    def _read_some(self, sock: socket.socket) -> int | None:
+        """Read once; return the bytes taken, or None if there is nothing more for now."""
+        room = self._link.room()
+        try:
+            if room is None:
+                data = sock.recv(_READ_BYTES)
+                count = wanted = len(data)
+            else:
+                wanted = len(room)
+                with room:
+                    count = sock.recv_into(room)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
+            return None
+        except ssl.SSLWantWriteError:
+            self._blocked_write = True
+            return None
+        except OSError as exc:
+            self._socket_ended(exc)
+            return None
+        if not count:
+            self._socket_ended(None)
+            return None
+        self.counters.bytes_received += count
+        given = Received(data) if room is None else Filled(count)
+        self._carry(self._link.step(self._clock(), given))
+        # A short read has emptied a plain socket. TLS gives a record at a time: only a refusal says that it is empty.
+        full = count == (_READ_BYTES if room is None else wanted)
+        return count if full or isinstance(sock, ssl.SSLSocket) else None
+
+    def _write(self) -> None:
+        written = 0
+        while self._sock is not None and not self._blocked_write and not self._write_after_read:
+            pending = self._link.pending()
+            if pending is None:
+                return
+            if written >= _ROUND_BYTES:
+                self._blocked_write = (
+                    True  # Reading comes first; the wait ends at once, as there is room.
+                )
+                return
+            try:
+                count = self._sock.send(pending)
+            except ssl.SSLWantReadError:
+                self._write_after_read = True
+                return
+            except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError):
+                self._blocked_write = True
+                return
+            except OSError as exc:
+                # The peer may have said why before it stopped reading: a close frame or an error event.
+                self._read()
+                self._socket_ended(exc)
+                return
+            written += count
+            self.counters.bytes_sent += count
+            self._carry(self._link.step(self._clock(), Wrote(count)))
+
+    def _socket_ended(self, error: OSError | None) -> None:
+        if self._sock is not None:
+            self._carry(self._link.step(self._clock(), Ended(error)))
+
+    def _close_socket(self) -> None:
+        sock, self._sock = self._sock, None
+        self._unread = self._blocked_write = self._write_after_read = False
+        if sock is None:
+            return
+        assert self._poll is not None
+        self._poll.unwatch(sock)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
+    def _ask_retry(self) -> None:
+        fraction = self._jitter() if self._budget.spend() else None
+        self._carry(self._link.step(self._clock(), Granted(fraction)))
+
+    def _link_stopped(self) -> None:
+        self._stopping = True
+
+
+_FOR_ROUTER = frozenset({Opened, Deliver, Started, Finished, Lost, Retrying, GaveUp})
+_NOTED = frozenset({Lost, Retrying, GaveUp})
+_PERFORM: dict[type, Callable[[Connection], None]] = {
+    Dial: Connection._start_dial,
+    AskRetry: Connection._ask_retry,
+    CloseSocket: Connection._close_socket,
+    Stopped: Connection._link_stopped,
+}
