@@ -73,10 +73,9 @@ class Connection:
     Args:
         name: The thread's name, such as ``llmws-responses-1``.
         url: Where it leads, without secrets; for taps and logs.
-        dial: Dials once, blocking; gets an event that tells it that nobody waits any more.
+        dial: Dials once, blocking; gets the seconds it may take and an event that is set when nobody waits any more.
         router: Gets the messages.
         link: The link's state machine.
-        connect_timeout: Seconds for one dial; None leaves the dial to its own limits.
         tap: Hears the wire.
         clock: Monotonic seconds.
         poll: Makes what the thread waits on.
@@ -89,11 +88,10 @@ class Connection:
         self,
         name: str,
         url: str,
-        dial: Callable[[threading.Event], Any],
+        dial: Callable[[float | None, threading.Event], Any],
         router: Router,
         link: Link,
         *,
-        connect_timeout: float | None = None,
         tap: Tap | None = None,
         clock: Callable[[], float] = time.monotonic,
         poll: Callable[[], Poll] = SelectorPoll,
@@ -119,7 +117,7 @@ class Connection:
         self._stopped = threading.Event()
         self._thread_id: int | None = None
         # Of the I/O thread alone.
-        self._dialling = Dialling(dial, self.post_quietly, spawn, connect_timeout)
+        self._dialling = Dialling(dial, self.post_quietly, spawn)
         self._sock: socket.socket | None = None
         self._todo: deque[Any] = deque()
         self._stopping = False
@@ -288,7 +286,7 @@ class Connection:
                 self._note(action)
             self._carry(self._router.step(self._clock(), action))
         elif kind in _PERFORM:
-            _PERFORM[kind](self)
+            _PERFORM[kind](self, action)
         else:
             if kind is Send and self.tap is not None:
                 self.tap.sent(self._clock(), action.message)
@@ -312,9 +310,9 @@ class Connection:
 
     # Dialling.
 
-    def _start_dial(self) -> None:
+    def _start_dial(self, action: Dial) -> None:
         self.counters.dials += 1
-        self._dialling.start(f"{self.name}-dial", self._clock())
+        self._dialling.start(f"{self.name}-dial", self._clock(), action.timeout)
 
     def _dial_ended(self, now: float, result: DialResult) -> None:
         if not self._dialling.accept(result):
@@ -407,7 +405,7 @@ class Connection:
         if self._sock is not None:
             self._carry(self._link.step(self._clock(), Ended(error)))
 
-    def _close_socket(self) -> None:
+    def _close_socket(self, action: CloseSocket | None = None) -> None:
         sock, self._sock = self._sock, None
         self._unread = self._blocked_write = self._write_after_read = False
         if sock is None:
@@ -418,17 +416,17 @@ class Connection:
             sock.shutdown(socket.SHUT_RDWR)
         sock.close()
 
-    def _ask_retry(self) -> None:
+    def _ask_retry(self, action: AskRetry) -> None:
         fraction = self._jitter() if self._budget.spend() else None
         self._carry(self._link.step(self._clock(), Granted(fraction)))
 
-    def _link_stopped(self) -> None:
+    def _link_stopped(self, action: Stopped) -> None:
         self._stopping = True
 
 
 _FOR_ROUTER = frozenset({Opened, Deliver, Started, Finished, Lost, Retrying, GaveUp})
 _NOTED = frozenset({Lost, Retrying, GaveUp})
-_PERFORM: dict[type, Callable[[Connection], None]] = {
+_PERFORM: dict[type, Callable[[Connection, Any], None]] = {
     Dial: Connection._start_dial,
     AskRetry: Connection._ask_retry,
     CloseSocket: Connection._close_socket,

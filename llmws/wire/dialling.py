@@ -68,35 +68,33 @@ class Dialling:
     Belongs to the connection's I/O thread; a dial's own thread only calls ``dial`` and ``post``.
 
     Args:
-        dial: Dials once, blocking; gets an event that is set when nobody waits any more.
+        dial: Dials once, blocking; gets the seconds it may take and an event that is set when nobody waits any more.
         post: Hands the result to the I/O thread.
         spawn: Starts a daemon thread.
-        timeout: Seconds for one dial, or None.
     """
 
     def __init__(
         self,
-        dial: Callable[[threading.Event], _Dialled],
+        dial: Callable[[float | None, threading.Event], _Dialled],
         post: Callable[[DialResult], None],
         spawn: Callable[[str, Callable[[], None]], None],
-        timeout: float | None,
     ) -> None:
         self._dial = dial
         self._post = post
         self._spawn = spawn
-        self._timeout = timeout
+        self._timeout: float | None = None
         self._attempt = 0
         self._abandoned = threading.Event()
         self.deadline: float | None = None
 
-    def start(self, name: str, now: float) -> None:
-        """Begin a dial; its result is posted."""
+    def start(self, name: str, now: float, timeout: float | None) -> None:
+        """Begin a dial of at most ``timeout`` seconds; its result is posted."""
         self._attempt += 1
         self._abandoned = threading.Event()
-        if self._timeout is not None:
-            self.deadline = now + self._timeout * (1 + _OVERRUN)
+        self._timeout = timeout
+        self.deadline = None if timeout is None else now + timeout * (1 + _OVERRUN)
         attempt, abandoned = self._attempt, self._abandoned
-        self._spawn(name, lambda: self._run(attempt, abandoned))
+        self._spawn(name, lambda: self._run(attempt, timeout, abandoned))
 
     def accept(self, result: DialResult) -> bool:
         """Tell whether a result is the one waited for; one that is not is disposed of."""
@@ -121,9 +119,9 @@ class Dialling:
             "or raise Timeouts.connect."
         )
 
-    def _run(self, attempt: int, abandoned: threading.Event) -> None:
+    def _run(self, attempt: int, timeout: float | None, abandoned: threading.Event) -> None:
         try:
-            dialled = self._dial(abandoned)
+            dialled = self._dial(timeout, abandoned)
         except ConnectError as exc:
             self._post(DialResult(attempt, error=exc))
         except Exception as exc:  # noqa: BLE001  A credentials callable is user code and may raise anything.

@@ -93,7 +93,7 @@ class Inbox(Generic[Item]):
             size_bytes: What the items took on the wire.
 
         Returns:
-            False if they did not fit; then the log has ended with ``InboxOverflowError`` and took none of them.
+            False if they do not fit: then none was taken, and the log has ended with ``InboxOverflowError``.
         """
         if (
             self._bytes + size_bytes > self._max_bytes
@@ -101,8 +101,10 @@ class Inbox(Generic[Item]):
         ):
             self.end(
                 InboxOverflowError(
-                    f"The turn's log would pass {self._max_items} events or {self._max_bytes} bytes: "
-                    "read the stream while it runs, or ask for less output."
+                    f"The turn's log is full ({self._max_items} events or {self._max_bytes // 2**20} MiB): "
+                    "ask for less output in one turn.",
+                    state="output",
+                    may_have_been_billed=True,
                 )
             )
             return False
@@ -134,25 +136,28 @@ class Inbox(Generic[Item]):
             self._error = error
             self._ended = True
             self._changed.notify_all()
-            listeners = self._listeners
+            listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener()
         return True
 
-    def read(self, cursor: int, deadline: float | None = None) -> list[Item]:
+    def read(
+        self, cursor: int, deadline: float | None = None, *, most: int = sys.maxsize
+    ) -> list[Item]:
         """
-        Return everything from a cursor on, waiting until there is something or the log ends.
+        Return what follows a cursor, waiting until there is something or the log ends.
 
         Args:
             cursor: How many items the reader has had.
             deadline: When to stop waiting, on ``time.monotonic``; None waits until there is something.
+            most: How many items to return at most.
 
         Returns:
             At least one item, or an empty list if the log has ended there or the deadline has passed.
         """
         if len(self._items) <= cursor and not self._ended:
             self._wait(lambda: len(self._items) > cursor, deadline)
-        return self._items[cursor:]
+        return self._items[cursor : cursor + most]
 
     def wait_ended(self, deadline: float | None = None) -> bool:
         """Wait for the end; return whether it came before the deadline (``time.monotonic``)."""
@@ -167,7 +172,8 @@ class Inbox(Generic[Item]):
         It is called on the writer's thread without a lock, and must neither block nor raise.
         """
         with self._changed:
-            self._listeners = [*self._listeners, listener]
+            if not self._ended:
+                self._listeners = [*self._listeners, listener]
         listener()
 
     def abandon_in_child(self, error: Exception) -> None:

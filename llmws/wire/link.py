@@ -128,6 +128,7 @@ class Link:
         self._now = 0.0
         self._actions: list[Action] = []
         self._wanted = False
+        self._dial_timeout: float | None = None
         # Dialling: failures in a row without a useful event between them, and when they began.
         self._failures = 0
         self._failing_since = 0.0
@@ -186,6 +187,7 @@ class Link:
 
     def _want(self, given: Want) -> None:
         self._wanted = True
+        self._dial_timeout = given.timeout
         if self.state is LinkState.IDLE:
             self._dial_or_wait()
 
@@ -209,7 +211,7 @@ class Link:
 
     def _dial(self) -> None:
         self.state = LinkState.DIALLING
-        self._actions.append(Dial())
+        self._actions.append(Dial(self._dial_timeout))
 
     def _granted(self, given: Granted) -> None:
         error = self._last_failure

@@ -35,7 +35,7 @@ class Finish:
 
 @attrs.frozen
 class Overflowed:
-    """Told to the router: this inbox was full and has ended."""
+    """Told to the router: this inbox was full and has ended with its own error."""
 
     inbox: Inbox[Any]
 

@@ -49,7 +49,14 @@ __all__ = [
 
 @attrs.frozen
 class Want:
-    """Somebody needs a socket."""
+    """
+    Somebody needs a socket.
+
+    Attributes:
+        timeout: Seconds that one dial may take, or None.
+    """
+
+    timeout: float | None = None
 
 
 @attrs.frozen
@@ -168,7 +175,9 @@ Given = (
 
 @attrs.frozen
 class Dial:
-    """Start a dial and report ``Dialled`` or ``DialFailed``."""
+    """Start a dial of at most ``timeout`` seconds, and report ``Dialled`` or ``DialFailed``."""
+
+    timeout: float | None = None
 
 
 @attrs.frozen

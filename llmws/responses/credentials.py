@@ -1,0 +1,107 @@
+"""Where a session's key comes from, and the headers that go with it; none of it ever shows in a traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..secret import REDACTED, Secret
+
+
+__all__ = ["Credentials", "HiddenHeaders"]
+
+
+class Credentials:
+    """
+    Gives the key at each dial.
+
+    Args:
+        api_key: The key, a callable that returns it, or None for ``OPENAI_API_KEY``.
+
+    Raises:
+        ConfigurationError: The key is no string, or could not be a header's value.
+    """
+
+    __slots__ = ("_ask", "_key")
+
+    def __init__(self, api_key: str | Secret | Callable[[], Any] | None) -> None:
+        # A traceback may show this frame's variables, so the argument does not outlive its first use.
+        given: tuple[Any, ...] = (api_key,)
+        api_key = None
+        if given[0] is None:
+            given = (os.environ.get("OPENAI_API_KEY") or None,)
+        self._ask: Callable[[], Any] | None = None
+        self._key: Secret | None = None
+        if callable(given[0]):
+            self._ask = given[0]
+            return
+        problem = _problem(*given)
+        self._key = None if problem else _wrapped(*given)
+        given = ()
+        if problem:
+            raise ConfigurationError(f"api_key {problem}.")
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is neither a key nor somebody to ask for one."""
+        return self._ask is None and self._key is None
+
+    def __call__(self) -> Secret | None:
+        """
+        Return the key for one dial, or None if there is none.
+
+        Raises:
+            ConfigurationError: The callable gave no usable key; whatever the callable itself raises comes through.
+        """
+        if self._ask is None:
+            return self._key
+        given: tuple[Any, ...] = (self._ask(),)
+        problem = _problem(*given)
+        key = None if problem else _wrapped(*given)
+        given = ()
+        if problem or key is None:
+            raise ConfigurationError(
+                f"What the api_key callable returned {problem or 'is no key'}."
+            )
+        return key
+
+    def __repr__(self) -> str:
+        return f"<Credentials {'asked at each dial' if self._ask else REDACTED if self._key else 'none'}>"
+
+
+class HiddenHeaders(dict[str, str]):
+    """Headers whose values do not show in a repr."""
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
+
+    @classmethod
+    def of(
+        cls, headers: Mapping[str, str] | None, organization: str | None, project: str | None
+    ) -> HiddenHeaders:
+        """Join a user's headers with those that name an organization and a project."""
+        own = {
+            "OpenAI-Organization": organization or os.environ.get("OPENAI_ORG_ID"),
+            "OpenAI-Project": project or os.environ.get("OPENAI_PROJECT_ID"),
+        }
+        return cls({**{name: value for name, value in own.items() if value}, **(headers or {})})
+
+
+def _wrapped(key: Any) -> Secret | None:
+    return key if isinstance(key, Secret) or key is None else Secret(key)
+
+
+def _problem(key: Any) -> str:
+    """Tell what is wrong with a key, without showing it; never raises."""
+    if key is None:
+        return ""
+    text = key.reveal() if isinstance(key, Secret) else key
+    if not isinstance(text, str):
+        return f"is of type {type(text).__name__}, not a string"
+    if not text.strip():
+        return "is empty"
+    if not (text.isascii() and text.isprintable()) or text != text.strip():
+        return "holds white space, control characters or letters that no HTTP header can carry"
+    return ""

@@ -1,0 +1,131 @@
+"""The views of a stream: chunks, texts, events and an SSE body, each an iterator of its own over one log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from ..wire import jsoncodec
+from . import chunks
+from .apierrors import ErrorEvent
+from .chunks import Chunk
+from .events import Event
+from .turn import Notice
+
+
+__all__ = ["Reader", "chunks_of", "events_of", "sse_of", "texts_of"]
+
+View = TypeVar("View")
+
+# Events converted at once; few enough that the first of a long backlog is not kept waiting.
+_SLICE = 512
+
+
+class Reader(Iterator[View], Generic[View]):
+    """
+    One pass over a stream, from its first event.
+
+    Not for several threads at once; open one reader each. Leaving a loop early drops the reader's place and nothing
+    else. Ctrl-C while it waits cancels the turn.
+
+    Args:
+        source: Waits for the events behind a cursor; returns none at a normal end, and raises at any other.
+        convert: What this view makes of events.
+    """
+
+    __slots__ = ("_batch", "_closed", "_convert", "_cursor", "_index", "_source")
+
+    def __init__(
+        self,
+        source: Callable[[int, int], list[Event]],
+        convert: Callable[[list[Event]], Sequence[View]],
+    ) -> None:
+        self._source = source
+        self._convert = convert
+        self._batch: Sequence[View] = ()
+        self._index = 0
+        self._cursor = 0
+        self._closed = False
+
+    def __next__(self) -> View:
+        index = self._index
+        if index == len(self._batch):
+            self._refill()
+            index = 0
+        item = self._batch[index]
+        # The place moves on last: an interrupt before this line loses nothing.
+        self._index = index + 1
+        return item
+
+    def __iter__(self) -> Reader[View]:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Reader cursor={self._cursor}{' closed' if self._closed else ''}>"
+
+    def close(self) -> None:
+        """Drop this reader's place; it then ends. The turn goes on. May be called from any thread."""
+        self._closed = True
+        self._batch, self._index = (), 0
+
+    def _refill(self) -> None:
+        while not self._closed:
+            events = self._source(self._cursor, _SLICE)
+            if not events:
+                self.close()
+                break
+            batch, cursor = self._convert(events), self._cursor + len(events)
+            self._batch, self._index, self._cursor = batch, 0, cursor
+            if batch:
+                return
+        raise StopIteration
+
+
+def chunks_of(events: list[Event]) -> list[Chunk]:
+    """Return the chunks of some events; a notice of llmws itself is a ``meta`` chunk."""
+    make = chunks.from_event
+    found = [make(event) if type(event) is not Notice else _notice(event) for event in events]
+    return [chunk for chunk in found if chunk is not None]
+
+
+def texts_of(events: list[Event]) -> list[str]:
+    """Return the answer's text pieces among some events; a refusal is none."""
+    return [
+        chunk.text
+        for chunk in chunks_of(events)
+        if chunk.type == "content" and not chunk.metadata.get("refusal")
+    ]
+
+
+def events_of(events: list[Event]) -> list[Event]:
+    """Return the server's events among some events."""
+    return [event for event in events if type(event) is not Notice]
+
+
+def sse_of(events: list[Event]) -> list[bytes]:
+    """Return the events as the blocks of an SSE body, as the HTTP API would have sent them."""
+    return [_block(event) for event in events_of(events)]
+
+
+def _notice(event: Event) -> Chunk:
+    fields = {name: value for name, value in event.raw.items() if name != "type"}
+    return Chunk.meta(notice=event.type.removeprefix("llmws."), **fields)
+
+
+def _block(event: Event) -> bytes:
+    raw: dict[str, Any] = event.raw
+    if isinstance(event, ErrorEvent):
+        # Over HTTP an error in mid-stream is flat.
+        raw = {
+            "type": "error",
+            "code": event.code,
+            "message": event.message,
+            "param": event.param,
+            "sequence_number": event.sequence_number,
+        }
+    elif "stream_id" in raw:
+        raw = {name: value for name, value in raw.items() if name != "stream_id"}
+    name = " ".join(
+        event.type.split()
+    )  # A line break would end the field; none of OpenAI's types has one.
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), jsoncodec.encode(raw))

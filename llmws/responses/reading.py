@@ -1,0 +1,148 @@
+"""
+What a batch of messages means to the turn that runs: the hot path of the library, and pure.
+
+``read`` moves the turn's state on and returns what is for its log and for its lane. A table says which events change a
+turn's state; all others are output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from ..errors import RemoteProtocolError
+from .apierrors import CONNECTION_CODES, ErrorEvent
+from .events import Event, ResponseFinished, ResponseStarted, decode
+from .turn import Turn, TurnState
+
+
+__all__ = ["Reading", "read"]
+
+
+@attrs.define
+class Reading:
+    """
+    The meaning of some messages.
+
+    Attributes:
+        items: Events for the turn's log, in order.
+        position: The position behind the last message that was looked at.
+        useful: Whether one of them shows that the server works on the turn.
+        last: Whether the last of them ends the turn: it is terminal, or an error before the turn was accepted.
+        dropped: Messages that belong to nobody.
+        fault: The breach of protocol that ends the turn, or None.
+        retired: The server's word that this connection ends, or None.
+    """
+
+    items: list[Event] = attrs.field(factory=list)
+    position: int = 0
+    useful: bool = False
+    last: bool = False
+    dropped: int = 0
+    fault: RemoteProtocolError | None = None
+    retired: ErrorEvent | None = None
+
+
+def read(
+    turn: Turn, messages: Sequence[bytes | bytearray], position: int, *, strict: bool
+) -> Reading:
+    """
+    Read messages until they or the turn end.
+
+    Args:
+        turn: The turn that runs.
+        messages: A batch from the socket.
+        position: Where in the batch the turn's part begins.
+        strict: Whether a gap or repeat of sequence numbers ends the turn.
+    """
+    reading = Reading()
+    items = reading.items
+    index = position
+    for index in range(position, len(messages)):
+        try:
+            event = decode(messages[index])
+        except RemoteProtocolError as exc:
+            reading.fault = RemoteProtocolError(str(exc), raw=exc.raw, **turn.facts())
+            break
+        raw = event.raw
+        if raw.get("stream_id") is not None:
+            reading.dropped += 1  # A lane's; a turn on the default lane is never answered so.
+            continue
+        number = raw.get("sequence_number")
+        if number is not None:
+            if number == turn.next_number:
+                turn.next_number = number + 1
+            elif _out_of_sequence(turn, number, strict, reading):
+                break
+        milestone = _MILESTONES.get(type(event))
+        if milestone is None:
+            if turn.state is TurnState.OUTPUT or _begins_output(turn, event, reading):
+                items.append(event)
+        elif milestone(turn, event, reading):
+            reading.last = True
+            break
+    reading.position = index + 1
+    return reading
+
+
+def _out_of_sequence(turn: Turn, number: Any, strict: bool, reading: Reading) -> bool:
+    expected = turn.next_number
+    if type(number) is not int or not turn.number(number) or not strict:
+        return False
+    reading.fault = RemoteProtocolError(
+        f"The server sent sequence number {number} where {expected} was due, and "
+        'sequence_check is "strict".',
+        **turn.facts(),
+    )
+    return True
+
+
+def _begins_output(turn: Turn, event: Event, reading: Reading) -> bool:
+    """Note the first event behind ``response.created``; return whether it is the turn's at all."""
+    if turn.suspicious:
+        reading.dropped += 1
+        return False
+    # Types that no table lists may come before ``response.created`` and say nothing of the turn (observed).
+    if turn.state is TurnState.ACCEPTED or type(event) is not Event:
+        turn.state = TurnState.OUTPUT
+        reading.useful = True
+    return True
+
+
+def _started(turn: Turn, event: Any, reading: Reading) -> bool:
+    if turn.state is TurnState.SENT:
+        turn.state = TurnState.ACCEPTED
+        turn.response_id = event.response_id
+        turn.suspicious = False
+        reading.useful = True
+    reading.items.append(event)
+    return False
+
+
+def _finished(turn: Turn, event: Any, reading: Reading) -> bool:
+    if turn.suspicious:
+        reading.dropped += 1
+        return False
+    turn.response_id = turn.response_id or event.response_id
+    turn.final = event
+    reading.items.append(event)
+    reading.useful = True
+    return True
+
+
+def _error(turn: Turn, event: Any, reading: Reading) -> bool:
+    if event.code in CONNECTION_CODES:
+        reading.retired = event
+        return False
+    turn.error_event = event
+    reading.items.append(event)
+    return turn.state is TurnState.SENT
+
+
+_MILESTONES: dict[type[Event], Callable[[Turn, Any, Reading], bool]] = {
+    ResponseStarted: _started,
+    ResponseFinished: _finished,
+    ErrorEvent: _error,
+}

@@ -1,0 +1,110 @@
+"""From a user's arguments to one ``response.create`` message; pure, and strict about what cannot be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..wire import jsoncodec
+
+
+__all__ = ["SESSION_ARGUMENTS", "build_create", "check_params"]
+
+SESSION_ARGUMENTS = frozenset(
+    {
+        "allow_insecure",
+        "api_key",
+        "base_url",
+        "callback_threads",
+        "capabilities",
+        "headers",
+        "lanes",
+        "organization",
+        "project",
+        "retry_uncertain",
+        "sequence_check",
+        "ssl_context",
+    }
+)
+
+# Fields that have no place in a user's params, and what to do instead.
+_RESERVED = {
+    "type": "llmws writes it",
+    "stream": "a WebSocket always streams; leave it out",
+    "background": "WebSocket mode has no background responses; use HTTP for them",
+    "background_options": "WebSocket mode has no background responses; use HTTP for them",
+    "stream_id": "llmws chooses the lane",
+    "generate": "use warm_up() to prepare the server without generating",
+}
+
+
+def check_params(params: dict[str, Any], where: str) -> None:
+    """
+    Refuse fields that are not a user's to set.
+
+    Args:
+        params: Fields of the request; emptied if there is one to refuse, because a traceback may show variables and a
+            misplaced argument may be a key.
+        where: Whose they are, for the message.
+
+    Raises:
+        ConfigurationError: A field is reserved, or is an argument of ``Session``.
+    """
+    for name in list(params):
+        if name in SESSION_ARGUMENTS:
+            params.clear()
+            raise ConfigurationError(
+                f"{where} cannot take {name!r}: it belongs to the session. Pass it to Session(…) or configure(…)."
+            )
+        if name in _RESERVED:
+            raise ConfigurationError(f"{where} cannot take {name!r}: {_RESERVED[name]}.")
+
+
+def build_create(
+    fields: Mapping[str, Any], given_input: Any, *, warm_up: bool, max_frame_bytes: int
+) -> bytes:
+    """
+    Build the message.
+
+    Args:
+        fields: The request's fields besides ``input``, already checked.
+        given_input: A string, one item, a list of items, or None for no ``input``.
+        warm_up: Whether the server shall only prepare.
+        max_frame_bytes: The longest message that the provider takes.
+
+    Raises:
+        ConfigurationError: There is no model, the input has no usable form, a value is no JSON, or the message is too
+            long.
+    """
+    if not isinstance(fields.get("model"), str) or not fields["model"]:
+        raise ConfigurationError(
+            'No model: pass model="…" to the call, to Session(…) or to configure(…).'
+        )
+    message: dict[str, Any] = {"type": "response.create", **fields}
+    if given_input is not None:
+        message["input"] = _input(given_input)
+    if warm_up:
+        message["generate"] = False
+    try:
+        payload = jsoncodec.encode(message)
+    except jsoncodec.JSONError as exc:
+        raise ConfigurationError(f"The request cannot be sent as JSON: {exc}.") from None
+    if len(payload) > max_frame_bytes:
+        raise ConfigurationError(
+            f"The request takes {len(payload):,} bytes, and the provider accepts messages of up to "
+            f"{max_frame_bytes:,}: shorten the input, refer to files by id or URL, or send it over HTTP."
+        )
+    return payload
+
+
+def _input(given: Any) -> Any:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        return [dict(given)]
+    if isinstance(given, (list, tuple)):
+        return list(given)
+    raise ConfigurationError(
+        f"input is of type {type(given).__name__}: give a string, one item (a dict) or a list of items."
+    )

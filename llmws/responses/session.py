@@ -1,0 +1,357 @@
+"""What a user opens: configuration, one connection, totals."""
+
+from __future__ import annotations
+
+import os
+import platform
+import ssl
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, TypeVar, cast
+
+import attrs
+
+from ..errors import ConfigurationError
+from ..timeouts import Timeouts
+from ..version import __version__
+from ..wire.endpoint import Endpoint, proxy_for
+from ..wire.process import on_fork
+from .capabilities import Capabilities
+from .core import Core
+from .credentials import Credentials, HiddenHeaders
+from .items import Usage
+from .request import build_create, check_params
+from .snapshot import Response
+from .stream import Stream
+from .turn import Turn
+
+
+__all__ = ["Session", "Stats"]
+
+Kind = TypeVar("Kind")
+
+_DEFAULT_BASE_URL = "https://api.openai.com/v1"
+_USER_AGENT = f"llmws/{__version__} Python/{platform.python_version()}"
+
+
+@attrs.frozen(kw_only=True)
+class Stats:
+    """
+    What a session did so far.
+
+    Attributes:
+        dials: Dials begun; 1 as long as the first connection holds.
+        failed_dials: Dials that gave no connection.
+        lost: Connections that ended before they were closed here.
+        turns: Turns begun, warm-ups not among them.
+        warm_ups: Warm-ups begun.
+        retries: Turns that were sent again.
+        bytes_sent: Bytes written after the upgrade.
+        bytes_received: Bytes read after the upgrade.
+        missing_events: Sequence numbers that the server left out.
+        dropped_events: Messages that belonged to no running turn.
+        warm_up_usage: The tokens of warm-ups, which ``Session.usage`` leaves out.
+    """
+
+    dials: int
+    failed_dials: int
+    lost: int
+    turns: int
+    warm_ups: int
+    retries: int
+    bytes_sent: int
+    bytes_received: int
+    missing_events: int
+    dropped_events: int
+    warm_up_usage: Usage
+
+
+class Session:
+    """
+    A connection to the Responses API in WebSocket mode.
+
+    Nothing is dialled before the first turn. One background thread owns the socket; all methods may be called from any
+    thread, and never need asyncio. Close the session when done, or use it in a ``with`` statement, which on leaving
+    waits for turns that have callbacks. A session that is merely forgotten is closed too.
+
+    Args:
+        model: The model of every turn that names none.
+        api_key: The key; or a callable that returns it, asked at each dial; or None for ``OPENAI_API_KEY``. A server on
+            this machine needs none.
+        base_url: ``https``, ``wss``, or, to this machine, ``http`` or ``ws``; up to and with ``/v1``. None means
+            ``OPENAI_BASE_URL``, or OpenAI.
+        organization: The ``OpenAI-Organization`` header; None means ``OPENAI_ORG_ID``.
+        project: The ``OpenAI-Project`` header; None means ``OPENAI_PROJECT_ID``.
+        headers: Further headers of the upgrade request.
+        timeouts: A ``Timeouts``, or a mapping of the limits that differ from its defaults.
+        lanes: Whether the server runs turns side by side on one connection; None means as known of the host.
+        capabilities: What the server allows; None means as known of the host.
+        ssl_context: For TLS; None means the system's certificate authorities.
+        allow_insecure: Allow ``ws`` to another machine, where anyone on the way can read the key.
+        retry_uncertain: Send a turn once again whose connection broke before the server answered at all, although it
+            may then run, and be billed, twice.
+        sequence_check: ``warn`` counts and logs gaps in the server's numbering, ``strict`` makes them an error.
+        callback_threads: How many threads run callbacks.
+        defaults: Fields of every request, such as ``instructions`` or ``store``.
+
+    Raises:
+        ConfigurationError: An argument cannot be used; nothing was dialled.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        api_key: str | Callable[[], str] | None = None,
+        base_url: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeouts: Timeouts | Mapping[str, Any] | None = None,
+        lanes: bool | None = None,
+        capabilities: Capabilities | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        allow_insecure: bool = False,
+        retry_uncertain: bool = False,
+        sequence_check: Literal["warn", "strict"] = "warn",
+        callback_threads: int = 4,
+        **defaults: Any,
+    ) -> None:
+        # First of all the secrets leave this frame's variables: a traceback may show them.
+        credentials, api_key = Credentials(api_key), None
+        headers = HiddenHeaders.of(headers, organization, project)
+        own_authorization = "authorization" in map(str.lower, headers)
+        self._endpoint = Endpoint.build(
+            _responses_url(base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_BASE_URL),
+            headers={"User-Agent": _USER_AGENT, **headers},
+            credentials=None if own_authorization or credentials.missing else credentials,
+            ssl_context=ssl_context,
+            allow_insecure=allow_insecure,
+        )
+        if credentials.missing and not own_authorization and not self._endpoint.is_loopback:
+            raise ConfigurationError(
+                f"No key for {self._endpoint}: pass api_key (a string, or a callable that returns one), or set "
+                "OPENAI_API_KEY."
+            )
+        proxy_for(self._endpoint, os.environ)  # Says now what would only be said at the first dial.
+        known = _instance("capabilities", capabilities, Capabilities) or Capabilities.of(
+            self._endpoint.host
+        )
+        lanes = _instance("lanes", lanes, bool)
+        self._capabilities = known if lanes is None else attrs.evolve(known, lanes=lanes)
+        self._timeouts = Timeouts().but(timeouts)
+        self._retry_uncertain = _instance("retry_uncertain", retry_uncertain, bool)
+        if sequence_check not in ("warn", "strict"):
+            raise ConfigurationError(
+                f'sequence_check is {sequence_check!r}: choose "warn" or "strict".'
+            )
+        self._sequence_check = sequence_check
+        self._callback_threads = _instance("callback_threads", callback_threads, int)
+        if callback_threads < 1:
+            raise ConfigurationError(
+                f"callback_threads is {callback_threads}: at least 1 is needed."
+            )
+        _instance("model", model, str)
+        check_params(defaults, "Session()")
+        self._defaults = {**defaults, **({"model": model} if model is not None else {})}
+        build_create(
+            {"model": "any", **self._defaults},
+            None,
+            warm_up=False,
+            max_frame_bytes=known.max_frame_bytes,
+        )
+        self._start_core()
+        on_fork(self, "_start_core")
+
+    def _start_core(self) -> None:
+        """Set up the moving parts; nothing runs before the first turn. Also done in a forked child."""
+        self._core = Core(
+            self._endpoint, self._timeouts, self._sequence_check, self._callback_threads
+        )
+        weakref.finalize(self, self._core.stop).atexit = False
+
+    # Turns.
+
+    def stream(
+        self,
+        input: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        *,
+        timeouts: Timeouts | Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Stream:
+        """
+        Start a turn; never blocks.
+
+        One turn runs at a time; a further one waits for its turn, at most ``Timeouts.lane_wait``.
+
+        Args:
+            input: What to say: a string, one item (a dict) or a list of items.
+            timeouts: Limits of this turn: a ``Timeouts``, or a mapping of those that differ from the session's.
+            params: Fields of the request, such as ``instructions``, ``tools`` or ``previous_response_id``; they go
+                before the session's defaults.
+
+        Raises:
+            ConfigurationError: A field cannot be sent; nothing was.
+            SessionClosedError: The session was closed.
+            OutboxFullError: Too many bytes of requests wait to be written.
+        """
+        return self._begin(input, timeouts, params, warm_up=False)
+
+    def create(
+        self,
+        input: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        *,
+        timeouts: Timeouts | Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Response:
+        """
+        Run a turn and wait for its response.
+
+        Args:
+            input: As for ``stream``.
+            timeouts: As for ``stream``.
+            params: As for ``stream``.
+
+        Returns:
+            The response: completed, incomplete or failed.
+
+        Raises:
+            ConfigurationError: As for ``stream``.
+            SessionClosedError: As for ``stream``.
+            OutboxFullError: As for ``stream``.
+            TurnError: The turn ended without a response.
+            ConnectError: There was no connection to be had; nothing was sent.
+        """
+        return self._begin(input, timeouts, params, warm_up=False).response()
+
+    def warm_up(
+        self,
+        input: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        *,
+        timeouts: Timeouts | Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Response:
+        """
+        Have the server read instructions, tools and input ahead, without an answer, and wait until it has.
+
+        Returns:
+            A response without output, whose ``id`` a turn may name as its ``previous_response_id``.
+
+        Raises:
+            ConfigurationError: As for ``create``; so are the other errors.
+        """
+        return self._begin(input, timeouts, params, warm_up=True).response()
+
+    def _begin(
+        self,
+        given_input: Any,
+        timeouts: Timeouts | Mapping[str, Any] | None,
+        params: dict[str, Any],
+        *,
+        warm_up: bool,
+    ) -> Stream:
+        check_params(params, "stream()")
+        payload = build_create(
+            {**self._defaults, **params},
+            given_input,
+            warm_up=warm_up,
+            max_frame_bytes=self._capabilities.max_frame_bytes,
+        )
+        turn = Turn(
+            payload=payload,
+            timeouts=self._timeouts.but(timeouts),
+            started_at=time.monotonic(),
+            warm_up=warm_up,
+            retry_uncertain=self._retry_uncertain,
+        )
+        core = self._core
+        stream = Stream(turn, core, self)
+        core.submit(turn)
+        return stream
+
+    # Totals.
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all turns so far, failed and incomplete ones too; warm-ups are in ``stats``."""
+        return self._core.lanes.counters.usage
+
+    @property
+    def stats(self) -> Stats:
+        """What the session did so far."""
+        wire, lanes = self._core.connection.counters, self._core.lanes.counters
+        return Stats(
+            dials=wire.dials,
+            failed_dials=wire.failed_dials,
+            lost=wire.lost,
+            turns=lanes.turns,
+            warm_ups=lanes.warm_ups,
+            retries=lanes.retries,
+            bytes_sent=wire.bytes_sent,
+            bytes_received=wire.bytes_received,
+            missing_events=lanes.missing_events,
+            dropped_events=lanes.dropped_events,
+            warm_up_usage=lanes.warm_up_usage,
+        )
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The session's time limits."""
+        return self._timeouts
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server is taken to allow."""
+        return self._capabilities
+
+    # Ends.
+
+    def close(self, *, wait: bool = True) -> None:
+        """
+        Cancel what runs and close the connection; may be repeated, from any thread.
+
+        Args:
+            wait: Wait for the end, at most ``Timeouts.close``. In a callback, and on the I/O thread, nothing is ever
+                waited for. False also suits a signal handler: no lock is taken.
+        """
+        core = self._core
+        core.stop()
+        if wait and not core.connection.on_own_thread and not core.callbacks.on_own_thread:
+            core.connection.join(self._timeouts.close)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            # Each is bounded by its turn's own limits; a turn that runs this very line cannot be waited for.
+            for handlers in self._core.busy():
+                if not handlers.on_own_thread:
+                    handlers.wait(lambda: None)
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " closed" if self._core.closed else ""
+        return f"<Session {self._endpoint} model={self._defaults.get('model')!r}{state}>"
+
+
+def _responses_url(base_url: str) -> str:
+    """Append the resource to a base URL, before its query."""
+    head, mark, query = base_url.partition("?")
+    return f"{head.rstrip('/')}/responses{mark}{query}"
+
+
+def _instance(name: str, value: Any, kind: type[Kind]) -> Kind:
+    """Refuse an argument of another type; None passes, and is the caller's to understand."""
+    if value is not None and not (isinstance(value, kind) and (kind is bool or value is not True)):
+        raise ConfigurationError(
+            f"{name} is of type {type(value).__name__}: give a {kind.__name__}."
+        )
+    return cast(Kind, value)

@@ -1,0 +1,215 @@
+"""
+One turn: a request, how far it has got, and what limits it. Values and arithmetic, no I/O.
+
+States::
+
+    QUEUED ──first byte handed to the kernel──▶ SENT ──response.created──▶ ACCEPTED ──▶ OUTPUT ──▶ ENDED
+
+From SENT on the server may be working on it, so from there on it is not repeated by itself.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from ..errors import (
+    FirstEventTimeout,
+    IdleTimeout,
+    LaneTimeout,
+    SessionClosedError,
+    StreamCancelledError,
+    TotalTimeout,
+    TurnTimeout,
+)
+from ..timeouts import Timeouts
+from ..wire.inbox import Inbox
+from .apierrors import ErrorEvent
+from .events import Event, ResponseFinished
+
+
+__all__ = ["Cancel", "Notice", "Submit", "Turn", "TurnState"]
+
+
+class TurnState(str, enum.Enum):
+    """How far a turn has got; each value is also its name in lower case."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    OUTPUT = "output"
+    ENDED = "ended"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Notice(Event):
+    """
+    What llmws itself did for a turn, between the server's events: a redial, a replay.
+
+    Seen as a ``meta`` chunk; never among ``events()``, which are the server's alone. Its types begin with ``llmws.``.
+    """
+
+    __slots__ = ()
+
+
+@attrs.define(eq=False, repr=False, kw_only=True)
+class Turn:
+    """
+    The state of one turn.
+
+    Written by its connection's I/O thread alone; other threads read single attributes of it.
+
+    Attributes:
+        payload: The ``response.create`` message.
+        timeouts: Its time limits.
+        started_at: When ``stream()`` was called, on the connection's clock.
+        warm_up: Whether it only prepares the server (``generate: false``).
+        retry_uncertain: Whether it may be sent again after a loss in ``SENT``.
+        inbox: Its log of events.
+        state: How far it has got.
+        response_id: The wire's id, from ``response.created`` on.
+        final: The terminal event, once it came.
+        error_event: An ``error`` after ``response.created``, whose terminal event is awaited.
+        suspicious: Whether an event before ``response.created`` may still be the lane's last turn's, which ended by an
+            error without a terminal event.
+        replayed: Whether it was sent a second time.
+        noticed: Whether the log holds notices beside events.
+        missing_events: Sequence numbers that were left out.
+        repeated_events: Sequence numbers that came again.
+    """
+
+    payload: bytes
+    timeouts: Timeouts
+    started_at: float
+    warm_up: bool = False
+    retry_uncertain: bool = False
+    inbox: Inbox[Event] = attrs.field(factory=Inbox)
+    state: TurnState = TurnState.QUEUED
+    response_id: str | None = None
+    final: ResponseFinished | None = None
+    error_event: ErrorEvent | None = None
+    suspicious: bool = False
+    replayed: bool = False
+    noticed: bool = False
+    missing_events: int = 0
+    repeated_events: int = 0
+    # The clocks of the phases; None while a phase has not begun.
+    queued_at: float = 0.0
+    written_at: float | None = None
+    last_event_at: float | None = None
+    error_at: float | None = None
+    next_number: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.queued_at = self.started_at
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.state} response_id={self.response_id} events={len(self.inbox)}>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the turn is over."""
+        return self.inbox.ended
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields that every ``TurnError`` carries."""
+        return {
+            "response_id": self.response_id,
+            "state": self.state.value,
+            "may_have_been_billed": self.state is not TurnState.QUEUED,
+        }
+
+    def requeue(self, now: float) -> None:
+        """Set back to ``QUEUED`` for a replay, with a new wait for the lane."""
+        self.state = TurnState.QUEUED
+        self.replayed = True
+        self.queued_at = now
+        self.written_at = self.last_event_at = None
+
+    def number(self, number: int) -> int:
+        """
+        Note a sequence number.
+
+        Returns:
+            How many were left out before it; negative if it came before.
+        """
+        expected = number if self.next_number is None else self.next_number
+        gap = number - expected
+        if gap >= 0:
+            self.missing_events += gap
+            self.next_number = number + 1
+        else:
+            self.repeated_events += 1
+        return gap
+
+    @property
+    def deadline(self) -> float | None:
+        """When the first of its limits passes, or None."""
+        due = [at for at, *_ in self._limits()]
+        return min(due) if due else None
+
+    def overdue(self, now: float) -> TurnTimeout | None:
+        """Return the error of the limit that passed first, or None if none has."""
+        passed = [limit for limit in self._limits() if limit[0] <= now]
+        if not passed:
+            return None
+        _, error, seconds, words = min(passed, key=lambda limit: limit[0])
+        return error(f"{words} within {seconds:g} s.", **self.facts())
+
+    def _limits(self) -> list[tuple[float, type[TurnTimeout], float, str]]:
+        limits = self.timeouts
+        found: list[tuple[float, type[TurnTimeout], float, str]] = []
+        if limits.total is not None:
+            words = "The turn did not end"
+            found.append((self.started_at + limits.total, TotalTimeout, limits.total, words))
+        if self.state is TurnState.QUEUED:
+            if limits.lane_wait is not None:
+                words = "The request could not begin to be written"
+                due = self.queued_at + limits.lane_wait
+                found.append((due, LaneTimeout, limits.lane_wait, words))
+        elif self.last_event_at is not None:
+            if limits.idle is not None:
+                words = "No further event came"
+                found.append((self.last_event_at + limits.idle, IdleTimeout, limits.idle, words))
+        elif self.written_at is not None and limits.first_event is not None:
+            words = "The server sent no event"
+            due = self.written_at + limits.first_event
+            found.append((due, FirstEventTimeout, limits.first_event, words))
+        return found
+
+
+@attrs.frozen
+class Submit:
+    """Posted to the router: take this turn."""
+
+    turn: Turn
+
+    def refuse(self) -> None:
+        """End a turn that came after the session's end."""
+        self.turn.inbox.end(
+            SessionClosedError("The session was closed before the turn could begin.")
+        )
+
+
+@attrs.frozen
+class Cancel:
+    """
+    Posted to the router: end this turn.
+
+    Attributes:
+        turn: Which.
+        why: What the error says.
+        hard: Whether to cut the connection instead of letting the server finish unread.
+    """
+
+    turn: Turn
+    why: str
+    hard: bool = False
+
+    def refuse(self) -> None:
+        """End the turn although its connection is gone."""
+        self.turn.inbox.end(StreamCancelledError(self.why, **self.turn.facts()))

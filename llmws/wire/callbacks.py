@@ -1,0 +1,147 @@
+"""
+Threads for user code: serial within a strand, parallel across strands, few in all.
+
+A strand is the callbacks of one stream. Whoever has news for it calls ``schedule``, which only puts it in line; one of
+the threads then runs its work. No lock is held while user code runs, so that it may do anything, blocking turns
+included.
+
+Locking: one condition for the whole group, innermost; nothing is called under it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+__all__ = ["CallbackThreads", "Strand"]
+
+logger = logging.getLogger(__name__)
+
+# A thread without work ends after so many seconds; the next work starts another.
+_IDLE_SECONDS = 0.5
+
+
+class Strand:
+    """
+    Work that never runs twice at once.
+
+    Args:
+        work: Does whatever is due, and returns; called again after each ``schedule``.
+    """
+
+    __slots__ = ("_again", "_queued", "owner", "work")
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        # The thread that runs it now. With the two flags below it is guarded by the group's condition.
+        self.owner: int | None = None
+        self._queued = False
+        self._again = False
+
+
+class CallbackThreads:
+    """
+    At most ``limit`` daemon threads, started when there is work.
+
+    Safe to call from any thread.
+
+    Args:
+        name: What the threads are called, before their number.
+        limit: How many run at once.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._changed = threading.Condition(threading.Lock())
+        self._line: deque[Strand] = deque()
+        self._threads = 0
+        self._idle = 0
+        self._idents: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<CallbackThreads {self._name} threads={self._threads}/{self._limit} idle={self._idle}>"
+
+    def schedule(self, strand: Strand) -> None:
+        """Have the strand's work done soon; never blocks."""
+        with self._changed:
+            if strand.owner is not None:
+                strand._again = True
+                return
+            if strand._queued:
+                return
+            strand._queued = True
+            self._line.append(strand)
+            grow = self._idle < len(self._line) and self._threads < self._limit
+            if grow:
+                self._threads += 1
+                number = self._threads
+            else:
+                self._changed.notify()
+        if grow:
+            threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
+
+    def take_over(self, strand: Strand, deadline: Callable[[], float | None]) -> bool:
+        """
+        Make the calling thread the only one that runs this strand, until ``give_back``.
+
+        Args:
+            strand: Which.
+            deadline: Gives the seconds left to wait for the thread that runs it now, or None.
+
+        Returns:
+            False if the time was up first.
+        """
+        with self._changed:
+            while strand.owner is not None:
+                left = deadline()
+                if left is not None and left <= 0:
+                    return False
+                self._changed.wait(left)
+            strand.owner = threading.get_ident()
+            return True
+
+    def give_back(self, strand: Strand) -> None:
+        """Let the group run the strand again."""
+        with self._changed:
+            strand.owner = None
+            again, strand._again = strand._again, False
+            self._changed.notify_all()
+        if again:
+            self.schedule(strand)
+
+    @property
+    def on_own_thread(self) -> bool:
+        """Whether the caller is one of these threads."""
+        return threading.get_ident() in self._idents
+
+    def _run(self) -> None:
+        self._idents.add(threading.get_ident())
+        while (strand := self._next()) is not None:
+            try:
+                strand.work()
+            except BaseException:
+                # The strand catches what callbacks raise; this is a defect, and must not cost the group a thread.
+                logger.exception("%s: callbacks could not be run", self._name)
+            self.give_back(strand)
+        self._idents.discard(threading.get_ident())
+
+    def _next(self) -> Strand | None:
+        with self._changed:
+            while True:
+                while self._line:
+                    strand = self._line.popleft()
+                    strand._queued = False
+                    if strand.owner is None:
+                        strand.owner = threading.get_ident()
+                        return strand
+                    strand._again = True  # Somebody took it over while it stood in line.
+                self._idle += 1
+                notified = self._changed.wait(_IDLE_SECONDS)
+                self._idle -= 1
+                if not notified and not self._line:
+                    self._threads -= 1
+                    return None
