@@ -17,6 +17,7 @@ from ..wire.callbacks import CallbackThreads
 from ..wire.connection import Connection
 from ..wire.endpoint import Endpoint
 from ..wire.link import Link, LinkPolicy
+from ..wire.process import on_fork
 from .handlers import Handlers
 from .lanes import Lanes
 from .turn import Submit, Turn
@@ -56,12 +57,18 @@ class Core:
         self.connection = Connection(
             name, str(endpoint), _dialler(endpoint), self.lanes, Link(policy)
         )
-        self.callbacks = CallbackThreads(f"{name}-callbacks", callback_threads)
         self.closed = False
-        # Guards the two below; innermost.
-        self._lock = threading.Lock()
+        self._callback_threads = (f"{name}-callbacks", callback_threads)
+        self._renew()
         self._submitted_bytes = 0
         self._busy: set[Handlers] = set()
+        on_fork(self, "_renew")
+
+    def _renew(self) -> None:
+        """Make what holds locks; in a forked child, again."""
+        self.callbacks = CallbackThreads(*self._callback_threads)
+        # Guards the count of bytes and the set of busy handlers; innermost.
+        self._lock = threading.Lock()
 
     def submit(self, turn: Turn) -> None:
         """

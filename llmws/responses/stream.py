@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import (
     ConfigurationError,
+    ForkedError,
     StreamCancelledError,
     TurnError,
     WaitTimeout,
@@ -66,8 +66,7 @@ class Stream:
         self._owner = owner
         # Keeps a session alive that was only opened for this turn.
         self._session = session
-        # Guards the fold below; innermost.
-        self._lock = threading.Lock()
+        # Guarded by the inbox's reader lock, which is innermost.
         self._fold = Accumulator()
         self._folded = 0
         self._outcome_cache: Response | Exception | None = None
@@ -145,7 +144,7 @@ class Stream:
     @property
     def snapshot(self) -> Response:
         """The response as far as it has come, without waiting."""
-        with self._lock:
+        with self._turn.inbox.reader_lock:
             if isinstance(self._outcome_cache, Response):
                 return self._outcome_cache
             return self._fold_to_now().response()
@@ -184,7 +183,7 @@ class Stream:
 
     def _outcome(self) -> Response | Exception:
         """Return the response or the error of a turn that has ended, made once."""
-        with self._lock:
+        with self._turn.inbox.reader_lock:
             if self._outcome_cache is None:
                 error = self._turn.inbox.error
                 self._outcome_cache = (
@@ -206,7 +205,11 @@ class Stream:
             error = fresh(error)
             reason = "cancelled" if isinstance(error, StreamCancelledError) else "error"
             error.partial = self._fold_to_now().response(finish_reason=reason)
+            # What ended the log from outside of the router could not know these.
             error.response_id = error.response_id or self._turn.response_id
+            if isinstance(error, ForkedError):
+                error.state = self._turn.state.value
+                error.may_have_been_billed = self._turn.state is not TurnState.QUEUED
         return error
 
     def _raise_for_end(self) -> None:
@@ -289,7 +292,7 @@ class Stream:
         return self.response()
 
     def _prepare_handlers(self) -> Handlers:
-        with self._lock:
+        with self._turn.inbox.reader_lock:
             if self._handlers is None:
                 self._handlers = Handlers(
                     self._turn,
@@ -353,6 +356,8 @@ class Stream:
     def _waiting(self, wait: Callable[[], View]) -> View:
         """Wait; Ctrl-C during it cancels the turn, so that the lane is free for the next one."""
         self._owner.check_may_wait()
+        if isinstance(self._turn.inbox.error, ForkedError):
+            self._raise_for_end()  # In a forked child nobody is left to serve callbacks.
         try:
             return wait()
         except KeyboardInterrupt:

@@ -253,7 +253,7 @@ class Connection:
         self._carry(self._router.step(now, Tick()))
 
     def _drain_posts(self) -> None:
-        while self._posts:
+        while self._posts and not self._stopping:
             given = self._posts.popleft()
             now = self._clock()
             if isinstance(given, DialResult):

@@ -53,6 +53,7 @@ class Inbox(Generic[Item]):
         "_max_bytes",
         "_max_items",
         "_waiting",
+        "reader_lock",
     )
 
     def __init__(self, *, max_bytes: int = 256 * 2**20, max_items: int = 1_000_000) -> None:
@@ -65,6 +66,8 @@ class Inbox(Generic[Item]):
         self._changed = threading.Condition(threading.Lock())
         self._waiting = 0
         self._listeners: list[Callable[[], None]] = []
+        # For readers that share what they make of the log; it is here so that a forked child finds a free one.
+        self.reader_lock = threading.Lock()
         live_inboxes.add(self)
 
     def __repr__(self) -> str:
@@ -179,6 +182,7 @@ class Inbox(Generic[Item]):
     def abandon_in_child(self, error: Exception) -> None:
         """End the log in a forked child, whose copy of the lock nobody may be left to release."""
         self._changed = threading.Condition(threading.Lock())
+        self.reader_lock = threading.Lock()
         self._waiting = 0
         self._listeners = []
         if not self._ended:
