@@ -24,7 +24,7 @@ class Credentials:
         ConfigurationError: The key is no string, or could not be a header's value.
     """
 
-    __slots__ = ("_ask", "_key")
+    __slots__ = ("_ask", "_key", "given_out")
 
     def __init__(self, api_key: str | Secret | Callable[[], Any] | None) -> None:
         # A traceback may show this frame's variables, so the argument does not outlive its first use.
@@ -34,6 +34,8 @@ class Credentials:
             given = (os.environ.get("OPENAI_API_KEY") or None,)
         self._ask: Callable[[], Any] | None = None
         self._key: Secret | None = None
+        # Every key so far, for those who must keep keys out of what they write.
+        self.given_out: set[Secret] = set()
         if callable(given[0]):
             self._ask = given[0]
             return
@@ -56,6 +58,7 @@ class Credentials:
             ConfigurationError: The callable gave no usable key; whatever the callable itself raises comes through.
         """
         if self._ask is None:
+            self.given_out.update([self._key] if self._key else [])
             return self._key
         given: tuple[Any, ...] = (self._ask(),)
         problem = _problem(*given)
@@ -65,6 +68,7 @@ class Credentials:
             raise ConfigurationError(
                 f"What the api_key callable returned {problem or 'is no key'}."
             )
+        self.given_out.add(key)
         return key
 
     def __repr__(self) -> str:

@@ -135,6 +135,7 @@ class Session:
                 f"No key for {self._endpoint}: pass api_key (a string, or a callable that returns one), or set "
                 "OPENAI_API_KEY."
             )
+        self._credentials = credentials
         proxy_for(self._endpoint, os.environ)  # Says now what would only be said at the first dial.
         known = _instance("capabilities", capabilities, Capabilities) or Capabilities.of(
             self._endpoint.host
@@ -143,16 +144,9 @@ class Session:
         self._capabilities = known if lanes is None else attrs.evolve(known, lanes=lanes)
         self._timeouts = Timeouts().but(timeouts)
         self._retry_uncertain = _instance("retry_uncertain", retry_uncertain, bool)
-        if sequence_check not in ("warn", "strict"):
-            raise ConfigurationError(
-                f'sequence_check is {sequence_check!r}: choose "warn" or "strict".'
-            )
+        _check_choices(sequence_check, callback_threads)
         self._sequence_check = sequence_check
-        self._callback_threads = _instance("callback_threads", callback_threads, int)
-        if callback_threads < 1:
-            raise ConfigurationError(
-                f"callback_threads is {callback_threads}: at least 1 is needed."
-            )
+        self._callback_threads = callback_threads
         _instance("model", model, str)
         check_params(defaults, "Session()")
         self._defaults = {**defaults, **({"model": model} if model is not None else {})}
@@ -346,6 +340,15 @@ def _responses_url(base_url: str) -> str:
     """Append the resource to a base URL, before its query."""
     head, mark, query = base_url.partition("?")
     return f"{head.rstrip('/')}/responses{mark}{query}"
+
+
+def _check_choices(sequence_check: object, callback_threads: int) -> None:
+    if sequence_check not in ("warn", "strict"):
+        raise ConfigurationError(
+            f'sequence_check is {sequence_check!r}: choose "warn" or "strict".'
+        )
+    if _instance("callback_threads", callback_threads, int) < 1:
+        raise ConfigurationError(f"callback_threads is {callback_threads}: at least 1 is needed.")
 
 
 def _instance(name: str, value: Any, kind: type[Kind]) -> Kind:

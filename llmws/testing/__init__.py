@@ -7,6 +7,7 @@ Importing this needs nothing but llmws itself.
 from . import rules
 from .answer import Answer, error_event
 from .ledger import Entry, Ledger, fingerprint
+from .record import record
 from .request import Connection, Event, Request, Rule
 from .server import Server
 
@@ -22,5 +23,6 @@ __all__ = [
     "Server",
     "error_event",
     "fingerprint",
+    "record",
     "rules",
 ]

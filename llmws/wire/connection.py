@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConnectError
+from . import jsoncodec
 from .backoff import RetryBudget, process_budget
 from .dialling import Dialling, DialResult, spawn_thread
 from .link import Link
@@ -46,6 +47,7 @@ from .steps import (
     Lost,
     Opened,
     Received,
+    Repay,
     Retrying,
     Send,
     Started,
@@ -121,6 +123,7 @@ class Connection:
         self._sock: socket.socket | None = None
         self._todo: deque[Any] = deque()
         self._stopping = False
+        self._tapped = False  # Whether the tap was told of this socket.
         self._unread = False  # There may be more to read than select() can see.
         self._blocked_write = False  # The kernel has no room.
         self._write_after_read = False  # TLS must read before it can write.
@@ -289,24 +292,38 @@ class Connection:
             _PERFORM[kind](self, action)
         else:
             if kind is Send and self.tap is not None:
-                self.tap.sent(self._clock(), action.message)
+                self._tell_tap(self.tap.sent, [action.message])
             self._carry(self._link.step(self._clock(), action))
 
     def _note(self, action: Any) -> None:
         """Count and log what the link went through; no content, no secrets."""
-        tap = self.tap
-        if isinstance(action, Deliver) and tap is not None:
-            for message in action.messages:
-                tap.received(self._clock(), bytes(message))
+        if isinstance(action, Deliver):
+            if self.tap is not None:
+                self._tell_tap(self.tap.received, action.messages)
         elif isinstance(action, Lost):
             self.counters.lost += 1
             logger.info("%s: link lost with code %d", self.name, action.code)
-            if tap is not None:
-                tap.closed(self._clock(), action.code, action.reason)
+            self._tell_tap_closed(action.code, action.reason)
         elif isinstance(action, Retrying):
             logger.info("%s: dialling again in %.2f s: %s", self.name, action.delay, action.error)
         elif isinstance(action, GaveUp):
             logger.warning("%s: %s", self.name, action.error)
+
+    def _tell_tap(
+        self, hear: Callable[[float, dict[str, Any]], None], messages: list[bytes | bytearray]
+    ) -> None:
+        for message in messages:
+            try:
+                raw = jsoncodec.decode(message)
+            except jsoncodec.JSONError:
+                raw = None
+            if isinstance(raw, dict):
+                hear(self._clock(), raw)
+
+    def _tell_tap_closed(self, code: int, reason: str) -> None:
+        if self.tap is not None and self._tapped:
+            self.tap.closed(self._clock(), code, reason)
+        self._tapped = False
 
     # Dialling.
 
@@ -327,6 +344,7 @@ class Connection:
         assert self._poll is not None
         self._poll.watch(result.sock)
         if self.tap is not None:
+            self._tapped = True
             self.tap.opened(now, self._url)
         self._carry(self._link.step(now, Dialled()))
         if result.early:
@@ -410,6 +428,7 @@ class Connection:
         self._unread = self._blocked_write = self._write_after_read = False
         if sock is None:
             return
+        self._tell_tap_closed(1000, "")
         assert self._poll is not None
         self._poll.unwatch(sock)
         with contextlib.suppress(OSError):
@@ -420,6 +439,9 @@ class Connection:
         fraction = self._jitter() if self._budget.spend() else None
         self._carry(self._link.step(self._clock(), Granted(fraction)))
 
+    def _repay(self, action: Repay) -> None:
+        self._budget.earn()
+
     def _link_stopped(self, action: Stopped) -> None:
         self._stopping = True
 
@@ -429,6 +451,7 @@ _NOTED = frozenset({Lost, Retrying, GaveUp})
 _PERFORM: dict[type, Callable[[Connection, Any], None]] = {
     Dial: Connection._start_dial,
     AskRetry: Connection._ask_retry,
+    Repay: Connection._repay,
     CloseSocket: Connection._close_socket,
     Stopped: Connection._link_stopped,
 }

@@ -56,6 +56,7 @@ from .steps import (
     Lost,
     Opened,
     Received,
+    Repay,
     Retrying,
     Send,
     Started,
@@ -270,6 +271,8 @@ class Link:
         self._last_failure = None
 
     def _useful(self, given: Useful) -> None:
+        if not self._useful_since_open:
+            self._actions.append(Repay())
         self._useful_since_open = True
         self._forgive()
 

@@ -65,19 +65,23 @@ class Router(Protocol):
 
 
 class Tap(Protocol):
-    """Hears what goes over the wire; called on the I/O thread, must not block."""
+    """
+    Hears what goes over the wire, as JSON objects; called on the I/O thread, must not block.
+
+    Times are those of the connection's clock. The objects are the tap's own.
+    """
 
     def opened(self, t: float, url: str) -> None:
         """A socket was opened."""
 
-    def received(self, t: float, message: bytes) -> None:
-        """A message came."""
+    def received(self, t: float, raw: dict[str, Any]) -> None:
+        """A message came; one that is no JSON object is passed over."""
 
-    def sent(self, t: float, message: bytes) -> None:
+    def sent(self, t: float, raw: dict[str, Any]) -> None:
         """A message is about to be written."""
 
     def closed(self, t: float, code: int, reason: str) -> None:
-        """The socket was lost."""
+        """The socket ended; the code is 1000 if it was closed from here."""
 
 
 @attrs.define

@@ -135,8 +135,8 @@ def load(path: str | os.PathLike[str]) -> Recording:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise RecordingNotFoundError(
-            f"There is no recording {os.fspath(path)}. Make one: let a llmws.wire.recording.Recorder "
-            "tap a live connection, then save(recorder.recording(), path)."
+            f"There is no recording {os.fspath(path)}. Make one: run the turns against the API inside of "
+            f"`with llmws.testing.record(session, {os.fspath(path)!r}):`."
         ) from None
     lines = [
         (n, _parsed(path, n, line)) for n, line in enumerate(data.split(b"\n"), 1) if line.strip()

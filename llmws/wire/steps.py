@@ -31,6 +31,7 @@ __all__ = [
     "Lost",
     "Opened",
     "Received",
+    "Repay",
     "Retrying",
     "Send",
     "Started",
@@ -186,6 +187,11 @@ class AskRetry:
 
 
 @attrs.frozen
+class Repay:
+    """The socket proved useful: pay one retry back to the budget."""
+
+
+@attrs.frozen
 class Retrying:
     """Another dial follows, ``delay`` seconds from now; for logs and notices."""
 
@@ -258,6 +264,7 @@ class Stopped:
 Action = (
     Dial
     | AskRetry
+    | Repay
     | Retrying
     | Opened
     | Deliver
