@@ -15,7 +15,9 @@ REDACTED = "[redacted]"
 # parameters. Deliberately greedy: redacting too much costs a debugging session, too little costs a key.
 _PATTERNS = (
     re.compile(r"\b(?:sk|ek|rk|sess)[-_][A-Za-z0-9_\-]{6,}"),
-    re.compile(r"(?i)\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=\-]{4,}"),
+    # Words such as "basic arithmetic" are none: a credential has more than letters.
+    re.compile(r"(?i)\bbearer\s+(?=\S*[0-9._~+/=-])[A-Za-z0-9._~+/=-]{8,}"),
+    re.compile(r"(?i)\bbasic\s+(?=\S*[0-9+/=])[A-Za-z0-9+/=]{8,}"),
     re.compile(r"(?i)\bopenai-insecure-api-key\.[A-Za-z0-9._~+/=\-]+"),
     re.compile(r"(?i)(?<=[?&])(?:api[-_]?key|key|token|access_token)=[^&\s\"']+"),
 )

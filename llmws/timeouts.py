@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,9 @@ from .errors import ConfigurationError
 
 __all__ = ["Timeouts"]
 
+# Sockets and selectors count milliseconds in 31 bits: 24 days.
+_LONGEST = 2_000_000
+
 
 def _check(instance: Timeouts, attribute: attrs.Attribute[float], value: float | None) -> None:
     if value is None:
@@ -21,9 +23,9 @@ def _check(instance: Timeouts, attribute: attrs.Attribute[float], value: float |
         raise ConfigurationError(
             f"Timeouts.{attribute.name} is {value!r}: give seconds as a number, or None for no limit."
         )
-    if not value > 0 or math.isinf(value):
+    if not 0 < value <= _LONGEST:
         raise ConfigurationError(
-            f"Timeouts.{attribute.name} is {value!r}: give a finite number of seconds above 0, "
+            f"Timeouts.{attribute.name} is {value!r}: give a number of seconds above 0 and up to {_LONGEST:,}, "
             "or None for no limit."
         )
 
@@ -44,7 +46,7 @@ class Timeouts:
         close: How long ``close()`` waits for a clean end.
 
     Raises:
-        ConfigurationError: A limit is no positive, finite number.
+        ConfigurationError: A limit is no positive number, or longer than 23 days.
     """
 
     connect: float | None = attrs.field(default=15.0, validator=_check)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..secret import REDACTED, Secret
+from ..version import __version__
 
 
 __all__ = ["Credentials", "HiddenHeaders"]
+
+_USER_AGENT = f"llmws/{__version__} Python/{platform.python_version()}"
 
 
 class Credentials:
@@ -79,18 +83,38 @@ class HiddenHeaders(dict[str, str]):
     """Headers whose values do not show in a repr."""
 
     def __repr__(self) -> str:
-        return f"<headers {', '.join(self)}>"
+        return f"<headers {', '.join(map(str, self))}>"
 
     @classmethod
     def of(
         cls, headers: Mapping[str, str] | None, organization: str | None, project: str | None
     ) -> HiddenHeaders:
-        """Join a user's headers with those that name an organization and a project."""
+        """
+        Join a user's headers with those that go with every dial; the user's own win.
+
+        Raises:
+            ConfigurationError: The headers are no mapping.
+        """
+        if headers is not None and not isinstance(headers, Mapping):
+            kind, headers = type(headers).__name__, None  # They may hold a key, as above.
+            raise ConfigurationError(
+                f"headers is of type {kind}: give a mapping of names to values."
+            )
         own = {
+            "User-Agent": _USER_AGENT,
             "OpenAI-Organization": organization or os.environ.get("OPENAI_ORG_ID"),
             "OpenAI-Project": project or os.environ.get("OPENAI_PROJECT_ID"),
         }
-        return cls({**{name: value for name, value in own.items() if value}, **(headers or {})})
+        given = headers or {}
+        # Names are the same in any case, and a name that is no string is refused where all are checked.
+        taken = {str(name).lower() for name in given}
+        kept = {name: text for name, text in own.items() if text and name.lower() not in taken}
+        return cls({**kept, **given})
+
+    @property
+    def authorize(self) -> bool:
+        """Whether there is an ``Authorization`` among them."""
+        return any(str(name).lower() == "authorization" for name in self)
 
 
 def _wrapped(key: Any) -> Secret | None:

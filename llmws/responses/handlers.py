@@ -28,6 +28,10 @@ __all__ = ["NAMES", "Handlers"]
 logger = logging.getLogger(__name__)
 
 
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _text(chunk: Chunk) -> str | None:
     return chunk.text if chunk.type == "content" and not chunk.metadata.get("refusal") else None
 
@@ -154,7 +158,7 @@ class Handlers:
                 self._register(name, fn)
             self._work()
             while not self._all_told():
-                seen = min((r.cursor for r in self._registrations), default=0)
+                seen = self._told(self._registrations)
                 if not self._turn.inbox.read(seen, deadline, most=1) and not self._turn.ended:
                     return False
                 self._work()
@@ -170,7 +174,7 @@ class Handlers:
         inbox = self._turn.inbox
         while True:
             registrations = list(self._registrations)
-            cursor = min((r.cursor for r in registrations), default=0)
+            cursor = self._told(registrations)
             if cursor < len(inbox):
                 self._tell(registrations, cursor, inbox.read(cursor, most=1)[0])
             elif inbox.ended and cursor == len(inbox):
@@ -182,6 +186,10 @@ class Handlers:
             with self._settled:
                 self._settled.notify_all()
             self._release(self)
+
+    def _told(self, registrations: list[_Registration]) -> int:
+        """Return how many events everyone has been told; nobody has nothing to be told."""
+        return min((r.cursor for r in registrations), default=len(self._turn.inbox))
 
     def _tell(self, registrations: list[_Registration], cursor: int, event: Event) -> None:
         chunks = chunks_of([event])
@@ -202,6 +210,8 @@ class Handlers:
         if not registrations:
             return False
         outcome = self._outcome()
+        # From here on without the stream, which refers to this object: it goes when its last user does.
+        self._outcome = lambda: outcome
         name = "error" if isinstance(outcome, BaseException) else "done"
         for registration in registrations:
             registration.told_end = True
@@ -212,9 +222,10 @@ class Handlers:
     def _call(self, registration: _Registration, value: Any) -> None:
         try:
             registration.context.run(registration.call, value)
-        except (
-            BaseException
-        ) as exc:  # User code may raise anything; neither the turn nor its readers are to blame.
+        except BaseException as exc:
+            if isinstance(exc, KeyboardInterrupt) and _on_main_thread():
+                raise  # Ctrl-C in ``run()`` is for the program, wherever it happens to strike.
+            # User code may raise anything; neither the turn nor its readers are to blame.
             logger.exception("a %r callback raised", registration.name)
             if registration.name == "callback_error":
                 return

@@ -49,7 +49,7 @@ from ..wire.steps import (
     Withdraw,
 )
 from .apierrors import CONNECTION_CODES, ErrorEvent, api_error, from_event
-from .events import TERMINAL_TYPES, decode
+from .events import TERMINAL_TYPES, Event, ResponseStarted, decode
 from .items import Usage
 from .reading import read
 from .turn import Cancel, Notice, Submit, Turn, TurnState
@@ -112,9 +112,11 @@ class Lanes:
         # The server said that this socket ends: it takes no further request.
         self._retired: ErrorEvent | None = None
         self._draining_until: float | None = None
+        self._drains_unaccepted = False  # The server may yet refuse the turn that is drained.
         # The turn before ended by an ``error`` without a terminal event: until the next ``response.created`` an event
         # may still be its.
         self._suspect = False
+        self._stopped = False
         self._now = 0.0
         self._actions: list[Any] = []
 
@@ -150,13 +152,17 @@ class Lanes:
     # What users ask.
 
     def _submit(self, given: Submit) -> None:
+        if self._stopped:
+            # It was posted while the socket was being closed.
+            self._finish(given.turn, given.refusal())
+            return
         if given.turn.warm_up:
             self.counters.warm_ups += 1
         else:
             self.counters.turns += 1
         self._queue.append(given.turn)
         self._note_due(given.turn)
-        self._advance()
+        self._advance(fresh=True)
 
     def _cancel(self, given: Cancel) -> None:
         turn = given.turn
@@ -164,6 +170,7 @@ class Lanes:
             self._end_early(turn, StreamCancelledError(given.why, **turn.facts()), given.hard)
 
     def _stop(self, given: Stop) -> None:
+        self._stopped = True
         self._end_all(lambda turn: StreamCancelledError("The session was closed.", **turn.facts()))
 
     def _note_due(self, turn: Turn) -> None:
@@ -171,8 +178,8 @@ class Lanes:
         if due is not None and (self._queue_due is None or due < self._queue_due):
             self._queue_due = due
 
-    def _advance(self) -> None:
-        """Give the lane to the next turn, if it is free."""
+    def _advance(self, *, fresh: bool = False) -> None:
+        """Give the lane to the next turn, if it is free; ``fresh`` if a new turn is why."""
         if self._active is not None or self._draining_until is not None:
             return
         if self._retired is not None and self._open:
@@ -181,7 +188,7 @@ class Lanes:
         if not self._queue:
             return
         if not self._open:
-            self._actions.append(Want(self._queue[0].timeouts.connect))
+            self._actions.append(Want(self._queue[0].timeouts.connect, fresh))
             return
         self._active = turn = self._queue.popleft()
         turn.suspicious = self._suspect
@@ -270,6 +277,8 @@ class Lanes:
             self._end_by_error(turn_at_work)
         if self._draining_until is not None and self._draining_until <= self._now:
             self._replace_socket()
+        dues = (turn.deadline for turn in self._queue)
+        self._queue_due = min((due for due in dues if due is not None), default=None)
 
     # What the server says.
 
@@ -337,9 +346,18 @@ class Lanes:
             return
         if isinstance(event, ErrorEvent) and event.code in CONNECTION_CODES:
             self._retire(event)
-        elif self._draining_until is not None and event.type in TERMINAL_TYPES:
+        elif self._draining_until is not None:
+            self._drain(event)
+
+    def _drain(self, event: Event) -> None:
+        """Look for the end of a turn that nobody waits for any more."""
+        refused = isinstance(event, ErrorEvent) and self._drains_unaccepted
+        if event.type in TERMINAL_TYPES or refused:
             self._draining_until = None
+            self._suspect = refused
             self._advance()
+        elif isinstance(event, ResponseStarted):
+            self._drains_unaccepted = False
 
     # Ends.
 
@@ -361,6 +379,7 @@ class Lanes:
             self._replace_socket()
         else:
             self._draining_until = self._now + _DRAIN_SECONDS
+            self._drains_unaccepted = error.state == TurnState.SENT.value
 
     def _end_all(self, error: Callable[[Turn], TurnError]) -> None:
         turns = [*([self._active] if self._active else []), *self._queue]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import ssl
 import time
 import weakref
@@ -15,7 +14,6 @@ import attrs
 
 from ..errors import ConfigurationError
 from ..timeouts import Timeouts
-from ..version import __version__
 from ..wire.endpoint import Endpoint, proxy_for
 from ..wire.process import on_fork
 from .capabilities import Capabilities
@@ -33,7 +31,6 @@ __all__ = ["Session", "Stats"]
 Kind = TypeVar("Kind")
 
 _DEFAULT_BASE_URL = "https://api.openai.com/v1"
-_USER_AGENT = f"llmws/{__version__} Python/{platform.python_version()}"
 
 
 @attrs.frozen(kw_only=True)
@@ -120,15 +117,20 @@ class Session:
         **defaults: Any,
     ) -> None:
         # First of all the secrets leave this frame's variables: a traceback may show them.
-        credentials, api_key = Credentials(api_key), None
-        headers = HiddenHeaders.of(headers, organization, project)
-        own_authorization = "authorization" in map(str.lower, headers)
+        try:
+            credentials = Credentials(api_key)
+            given_headers = HiddenHeaders.of(headers, organization, project)
+        finally:
+            api_key = headers = None
+        own_authorization = given_headers.authorize
+        _instance("base_url", base_url, str)
+        _instance("ssl_context", ssl_context, ssl.SSLContext)
         self._endpoint = Endpoint.build(
             _responses_url(base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_BASE_URL),
-            headers={"User-Agent": _USER_AGENT, **headers},
+            headers=given_headers,
             credentials=None if own_authorization or credentials.missing else credentials,
             ssl_context=ssl_context,
-            allow_insecure=allow_insecure,
+            allow_insecure=_flag("allow_insecure", allow_insecure),
         )
         if credentials.missing and not own_authorization and not self._endpoint.is_loopback:
             raise ConfigurationError(
@@ -137,13 +139,9 @@ class Session:
             )
         self._credentials = credentials
         proxy_for(self._endpoint, os.environ)  # Says now what would only be said at the first dial.
-        known = _instance("capabilities", capabilities, Capabilities) or Capabilities.of(
-            self._endpoint.host
-        )
-        lanes = _instance("lanes", lanes, bool)
-        self._capabilities = known if lanes is None else attrs.evolve(known, lanes=lanes)
+        self._capabilities = _allowed(self._endpoint.host, capabilities, lanes)
         self._timeouts = Timeouts().but(timeouts)
-        self._retry_uncertain = _instance("retry_uncertain", retry_uncertain, bool)
+        self._retry_uncertain = _flag("retry_uncertain", retry_uncertain)
         _check_choices(sequence_check, callback_threads)
         self._sequence_check = sequence_check
         self._callback_threads = callback_threads
@@ -154,7 +152,7 @@ class Session:
             {"model": "any", **self._defaults},
             None,
             warm_up=False,
-            max_frame_bytes=known.max_frame_bytes,
+            max_frame_bytes=self._capabilities.max_frame_bytes,
         )
         self._start_core()
         on_fork(self, "_start_core")
@@ -324,14 +322,18 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
+        try:
             # Each is bounded by its turn's own limits; a turn that runs this very line cannot be waited for.
-            for handlers in self._core.busy():
+            for handlers in self._core.busy() if error is None else []:
                 if not handlers.on_own_thread:
                     handlers.wait(lambda: None)
-        self.close()
+        finally:
+            self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_core"):
+            # In a traceback from ``__init__``, where tools look at variables.
+            return "<Session not set up>"
         state = " closed" if self._core.closed else ""
         return f"<Session {self._endpoint} model={self._defaults.get('model')!r}{state}>"
 
@@ -342,19 +344,30 @@ def _responses_url(base_url: str) -> str:
     return f"{head.rstrip('/')}/responses{mark}{query}"
 
 
-def _check_choices(sequence_check: object, callback_threads: int) -> None:
+def _allowed(host: str, capabilities: Capabilities | None, lanes: bool | None) -> Capabilities:
+    """Return what a server allows: as told, else as known of its host."""
+    known = _instance("capabilities", capabilities, Capabilities) or Capabilities.of(host)
+    lanes = _instance("lanes", lanes, bool)
+    return known if lanes is None else attrs.evolve(known, lanes=lanes)
+
+
+def _check_choices(sequence_check: object, callback_threads: int | None) -> None:
     if sequence_check not in ("warn", "strict"):
         raise ConfigurationError(
             f'sequence_check is {sequence_check!r}: choose "warn" or "strict".'
         )
-    if _instance("callback_threads", callback_threads, int) < 1:
+    if callback_threads is None or _instance("callback_threads", callback_threads, int) < 1:
         raise ConfigurationError(f"callback_threads is {callback_threads}: at least 1 is needed.")
+
+
+def _flag(name: str, value: bool) -> bool:
+    if value is None:
+        raise ConfigurationError(f"{name} is None: give True or False.")
+    return _instance(name, value, bool)
 
 
 def _instance(name: str, value: Any, kind: type[Kind]) -> Kind:
     """Refuse an argument of another type; None passes, and is the caller's to understand."""
     if value is not None and not (isinstance(value, kind) and (kind is bool or value is not True)):
-        raise ConfigurationError(
-            f"{name} is of type {type(value).__name__}: give a {kind.__name__}."
-        )
+        raise ConfigurationError(f"{name} is of type {type(value).__name__}: give {kind.__name__}.")
     return cast(Kind, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -372,7 +373,8 @@ def _says_it_all(raw: dict[str, Any]) -> bool:
 def _deadline(timeout: float | None) -> float | None:
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not (is_number and 0 <= timeout <= threading.TIMEOUT_MAX):
         raise ConfigurationError(
             f"timeout is {timeout!r}: give seconds from 0 up, or None to wait for the end."
         )

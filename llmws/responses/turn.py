@@ -190,9 +190,11 @@ class Submit:
 
     def refuse(self) -> None:
         """End a turn that came after the session's end."""
-        self.turn.inbox.end(
-            SessionClosedError("The session was closed before the turn could begin.")
-        )
+        self.turn.inbox.end(self.refusal())
+
+    def refusal(self) -> SessionClosedError:
+        """Return the error of a turn that came after the session's end."""
+        return SessionClosedError("The session was closed before the turn could begin.")
 
 
 @attrs.frozen

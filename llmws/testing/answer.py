@@ -118,6 +118,9 @@ class Answer:
             body.get("reasoning") or {}
         )
 
+    def __repr__(self) -> str:
+        return f"Answer(id={self.id!r}, items={len(self.output)})"
+
     def response(self, status: str, **fields: Any) -> Event:
         """Return the response object as it stands now."""
         return {

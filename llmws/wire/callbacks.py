@@ -80,7 +80,8 @@ class CallbackThreads:
                 self._threads += 1
                 number = self._threads
             else:
-                self._changed.notify()
+                # All, because the one that is told might be waiting in ``take_over`` and not for work.
+                self._changed.notify_all()
         if grow:
             threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
 
@@ -127,6 +128,7 @@ class CallbackThreads:
                 # The strand catches what callbacks raise; this is a defect, and must not cost the group a thread.
                 logger.exception("%s: callbacks could not be run", self._name)
             self.give_back(strand)
+            strand = None  # Or an idle thread would keep a stream and its session.
         self._idents.discard(threading.get_ident())
 
     def _next(self) -> Strand | None:

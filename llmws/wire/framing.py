@@ -144,6 +144,8 @@ class Framing:
         delivered: list[Delivery] = []
         if self._large is not None:
             data = self._feed_large(data, delivered)
+            if self._over:
+                return delivered
         buffer = self._rest + data if self._rest else data
         position = self._messages(buffer, delivered)
         self._rest = buffer[position:] if position < len(buffer) and not self._over else b""

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from ..errors import ConnectError, ReconnectError
+from ..errors import ConnectError, ConnectTimeout, ReconnectError
 from .backoff import RETRYABLE_CLOSE_CODES, Backoff
 from .framing import (
     PING,
@@ -187,6 +187,10 @@ class Link:
     # Dialling and backoff.
 
     def _want(self, given: Want) -> None:
+        error = self._last_failure
+        if given.fresh and not self._wanted and error is not None and not error.retryable:
+            # Nothing is repeated by itself after such a failure; whoever asks anew is worth one dial.
+            self._forgive()
         self._wanted = True
         self._dial_timeout = given.timeout
         if self.state is LinkState.IDLE:
@@ -246,6 +250,9 @@ class Link:
         self._actions.append(GaveUp(error))
 
     def _dialled(self, given: Dialled) -> None:
+        if self._stopping:
+            self._actions.append(CloseSocket())
+            return
         self.state = LinkState.OPEN
         self._wanted = False
         self._useful_since_open = False
@@ -255,9 +262,14 @@ class Link:
         self._actions.append(Opened())
 
     def _dial_failed(self, given: DialFailed) -> None:
+        if self._stopping:
+            return
         self._count_failure(given.error)
         self.state = LinkState.IDLE
-        if self._wanted:
+        if self._wanted and isinstance(given.error, ConnectTimeout):
+            # A limit of the caller's has passed, and like every other one it is not stretched by trying again.
+            self._give_up(given.error)
+        elif self._wanted:
             self._dial_or_wait()
 
     def _count_failure(self, error: ConnectError) -> None:
@@ -340,6 +352,9 @@ class Link:
     # Writing.
 
     def _send(self, given: Send) -> None:
+        if self.state is not LinkState.OPEN:
+            # The socket was lost in the same bytes that led to this message. It is forgotten with those before it.
+            return
         self._outbox.add_message(encode(TEXT, given.message, mask=self._mask_key()), given.key)
         grace = self._policy.pong_grace
         if self._ping_at is None and self._now >= self._next_ping_at + grace:
@@ -347,7 +362,8 @@ class Link:
             self._ping()
         elif self._ping_at is None or self._now < self._ping_at + grace:
             return
-        self._held_until = self._now + grace
+        if self._held_until is None:  # A second request must not prolong the first one's wait.
+            self._held_until = self._now + grace
 
     def _withdraw(self, given: Withdraw) -> None:
         self._outbox.withdraw(given.key)

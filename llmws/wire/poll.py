@@ -93,10 +93,14 @@ class SelectorPoll:
         """Ring the bell, once until it was heard."""
         if self._rung:
             return
-        self._rung = True
-        # A full pipe wakes as well as one byte more; a closed one has nobody left to wake.
-        with contextlib.suppress(OSError):
+        try:
+            self._rung = True
             self._bell.send(b"\0")
+        except OSError:
+            pass  # A full pipe wakes as well as one byte more; a closed one has nobody left to wake.
+        except BaseException:
+            self._rung = False  # Ctrl-C came between the two, and the bell may not have rung.
+            raise
 
     def _hush(self) -> None:
         # First read, then lower the flag: a post that comes between is in its queue already, and the I/O thread

@@ -129,7 +129,7 @@ def load(path: str | os.PathLike[str]) -> Recording:
 
     Raises:
         RecordingNotFoundError: There is no such file.
-        RecordingError: A line is wrong; the message has its number.
+        RecordingError: A line is wrong, and the message has its number; or the file cannot be read.
     """
     try:
         data = Path(path).read_bytes()
@@ -138,6 +138,9 @@ def load(path: str | os.PathLike[str]) -> Recording:
             f"There is no recording {os.fspath(path)}. Make one: run the turns against the API inside of "
             f"`with llmws.testing.record(session, {os.fspath(path)!r}):`."
         ) from None
+    except OSError as exc:  # A directory, or somebody else's file.
+        reason = exc.strerror or exc
+        raise RecordingError(f"The recording {os.fspath(path)} cannot be read: {reason}.") from exc
     lines = [
         (n, _parsed(path, n, line)) for n, line in enumerate(data.split(b"\n"), 1) if line.strip()
     ]

@@ -55,9 +55,11 @@ class Want:
 
     Attributes:
         timeout: Seconds that one dial may take, or None.
+        fresh: Whether the wish is a new one, of somebody who has not been told of earlier failures.
     """
 
     timeout: float | None = None
+    fresh: bool = False
 
 
 @attrs.frozen

@@ -1,0 +1,9 @@
+"""``python -m llmws`` is the ``llmws`` command."""
+
+import sys
+
+from .cli import main
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,531 @@
+import io
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llmws import Session, cli, demo
+from llmws.terminal import one_line, plain
+from llmws.testing import Answer, Server, rules
+
+
+ROOT = Path(__file__).parent.parent
+RUN = [sys.executable, "-W", "error", "-m", "llmws"]
+SECONDS = 30
+# As an installation without any extra sees it.
+BARE = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("msgspec", "pytest", "python_socks", "trustme"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Missing())
+from llmws.cli import main
+sys.exit(main())
+"""
+# Makes the pseudo-terminal on standard input the one whose Ctrl-C this process gets.
+ON_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from llmws.cli import main
+sys.exit(main())
+"""
+
+
+def environment(**more):
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("OPENAI") and not name.lower().endswith("_proxy")
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), "TERM": "dumb", **more}
+
+
+def start(*arguments, command=RUN, **options):
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    settings = {"env": environment(), "encoding": "utf-8", **pipes, **options}
+    return subprocess.Popen([*command, *arguments], **settings)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow_programs():
+    """What takes its time runs beside the other tests; each is looked at where it is tested."""
+    busy = {"HTTP_PROXY": "http://127.0.0.1:1", "OPENAI_API_KEY": "no key\n", "LC_ALL": "C"}
+    started = {
+        "demo": start("demo"),
+        "bare": start("demo", command=[sys.executable, "-W", "error", "-c", BARE]),
+        "busy": start("demo", env=environment(PYTHONIOENCODING="ascii", **busy)),
+        "refused": start("chat", "--base-url", "http://127.0.0.1:1/v1"),
+    }
+    started["refused"].stdin.write("Hello!\n")
+    started["refused"].stdin.flush()
+    yield started
+    for program in started.values():
+        program.kill()
+        program.communicate()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    # The commands that run in this process read it, and the demo changes it.
+    for name in [name for name in os.environ if name.startswith("OPENAI")]:
+        monkeypatch.delenv(name)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def chat(monkeypatch, capsys):
+    """Pipe questions into a chat in this process; gives the exit code, stdout and stderr."""
+
+    def ask(base_url, questions, *arguments):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(questions))
+        code = cli.main(["chat", "--base-url", base_url, *arguments])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return ask
+
+
+def previous_ids(server):
+    return [create.get("previous_response_id") for create in server.ledger.creates]
+
+
+# The command itself.
+
+
+def test_without_arguments_it_prints_its_help(capsys):
+    assert cli.main([]) == 0
+    shown = capsys.readouterr()
+    assert all(command in shown.out for command in ("demo", "serve", "chat"))
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sing"], "invalid choice: 'sing'"),
+        (["demo", "now"], "unrecognized arguments: now"),
+        (["serve", "--port", "70000"], "'70000' is no port: give a number from 0 to 65535"),
+        (["serve", "--port", "-1"], "'-1' is no port"),
+        (["serve", "--port", "²"], "'²' is no port"),
+        (["chat", "--base-url"], "expected one argument"),
+    ],
+)
+def test_wrong_arguments_are_told_with_exit_code_2(capsys, arguments, words):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(arguments)
+    assert exit.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_it_tells_its_version(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out.startswith("llmws ")
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    assert plain("a\x1b[31mb\x07\x9b2Jc\r\x00\x7f\x85d\tÄ\n") == "a[31mb2Jcd\tÄ\n"
+    assert one_line("one\n  two\x1b\x85 \t three\n") == "one two three"
+
+
+def test_output_that_nobody_reads_ends_it_quietly():
+    unread, output = os.pipe()
+    os.close(unread)
+    program = start("demo", stdout=output)
+    os.close(output)
+    errors = program.communicate(timeout=SECONDS)[1]
+    assert (program.returncode, errors) == (141, "")
+
+
+# serve.
+
+
+def serving(*arguments):
+    """Start to serve; return the program, its base URL and what it has printed, which is all that it prints."""
+    program = start("serve", *arguments)
+    lines = []
+    for line in program.stdout:
+        lines.append(line)
+        if line.startswith("Ctrl-C"):
+            break
+    return program, lines[0].split()[-1], "".join(lines)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_told_to_stop(ending):
+    program, base_url, shown = serving()
+    assert f"llmws chat --base-url {base_url}\n" in shown
+    with Session("any", base_url=base_url) as session:
+        assert session.create("Hello!").text == "Hello!"
+        program.send_signal(ending)
+        assert program.communicate(timeout=SECONDS) == ("", "")
+    assert program.returncode == 0
+
+
+def test_it_serves_a_recording_on_a_port(tmp_path):
+    recording = tmp_path / "answer.jsonl"
+    recording.write_text('{"type": "response.completed", "response": {"id": "resp_recorded"}}\n')
+    with Server() as other:
+        port = other.base_url.split(":")[2].removesuffix("/v1")
+    program, base_url, shown = serving("--recording", str(recording), "--port", port)
+    assert base_url == other.base_url
+    assert f"It plays {recording}." in shown
+    with Session("any", base_url=base_url) as session:
+        assert session.create("Hello!").id == "resp_recorded"
+    program.send_signal(signal.SIGINT)
+    assert program.communicate(timeout=SECONDS) == ("", "")
+    assert program.returncode == 0
+
+
+def test_a_port_that_is_in_use_is_told_in_one_line(capsys):
+    with Server() as other:
+        port = other.base_url.split(":")[2].removesuffix("/v1")
+        assert cli.main(["serve", "--port", port]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"llmws: Cannot serve on port {port}: ")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "There is no recording"), ("", "is empty"), ("{\n", "line 1"), ("[]\n", "line 1")],
+)
+def test_a_recording_that_cannot_be_played_is_told_in_one_line(tmp_path, capsys, content, words):
+    recording = tmp_path / "recording.jsonl"
+    if content is not None:
+        recording.write_text(content)
+    assert cli.main(["serve", "--recording", str(recording)]) == 2
+    errors = capsys.readouterr().err
+    assert words in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_folder_is_no_recording(tmp_path, capsys):
+    assert cli.main(["serve", "--recording", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"llmws: The recording {tmp_path} cannot be read: ")
+
+
+# chat, questions from a pipe.
+
+
+def test_a_chat_chains_its_turns_on_one_connection(chat):
+    with Server() as server:
+        assert chat(server.base_url, "One?\n\n  \nTwo?\n") == (0, "One?\nTwo?\n", "")
+        first, second = server.ledger.requests
+        assert previous_ids(server) == [None, first.response_id]
+        assert (first.connection, second.connection) == (1, 1)
+        assert first.body["model"] == "gpt-6-astra"
+
+
+def test_a_chat_with_another_model(chat):
+    with Server() as server:
+        chat(server.base_url, "One?", "--model", "gpt-6-nova")
+        assert server.ledger.creates[0]["model"] == "gpt-6-nova"
+
+
+def test_a_chain_that_the_server_has_forgotten_is_begun_anew(chat):
+    forgotten = rules.refuse(400, "previous_response_not_found", "No such response.")
+    with Server(rule=rules.sequence(rules.text("A"), forgotten, rules.text("B"))) as server:
+        code, out, errors = chat(server.base_url, "One?\nTwo?\nThree?\n")
+        assert (code, out) == (0, "A\nB\nB\n")
+        assert (
+            errors == "llmws: The server no longer has this conversation; a new one begins here.\n"
+        )
+        first, _, second, _ = (entry.response_id for entry in server.ledger.requests)
+        assert previous_ids(server) == [None, first, None, second]
+        assert server.ledger.creates[2]["input"] == "Two?"
+
+
+def test_a_server_that_misses_a_chain_where_there_is_none_is_not_asked_again(chat):
+    with Server(rule=rules.refuse(400, "previous_response_not_found", "No.")) as server:
+        code, _, errors = chat(server.base_url, "One?\n")
+        assert (code, errors) == (1, "llmws: No. (400, previous_response_not_found)\n")
+        assert len(server.ledger.creates) == 1
+
+
+def test_escapes_in_an_answer_are_taken_out(chat):
+    evil = rules.text("\x1b]0;owned\x07Hi\x9b31m,\r\tyou\n")
+    with Server(rule=evil) as server:
+        assert chat(server.base_url, "One?\n") == (0, "]0;ownedHi31m,\tyou\n", "")
+
+
+def test_an_error_is_told_in_one_line_and_ends_the_pipe(chat):
+    with Server(rule=rules.refuse(500, "broken", "It\nis \x1b[31mbroken.")) as server:
+        code, out, errors = chat(server.base_url, "One?\nTwo?\n")
+        assert (code, out, errors) == (1, "", "llmws: It is [31mbroken. (500, broken)\n")
+        assert len(server.ledger.creates) == 1
+
+
+def test_what_was_said_before_a_failure_stays_and_the_failure_is_told(chat):
+    with Server(rule=rules.fail("server_error", "Sorry.", after="Well")) as server:
+        code, out, errors = chat(server.base_url, "One?\n")
+    assert (code, out, errors) == (1, "Well\n", "llmws: Sorry. (server_error)\n")
+
+
+def test_an_answer_that_was_cut_short_says_so(chat):
+    with Server(rule=rules.incomplete("Well")) as server:
+        assert chat(server.base_url, "?") == (0, "Well\n(cut short: max_output_tokens)\n", "")
+
+
+def test_a_refusal_is_shown(chat):
+    with Server(rule=rules.refusal("I will not.")) as server:
+        assert chat(server.base_url, "?") == (0, "I will not.\n", "")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "arguments", "words"),
+    [
+        ("https://api.openai.com/v1", [], "set OPENAI_API_KEY"),
+        ("ftp://127.0.0.1/v1", [], "use https, wss, http or ws"),
+        ("http://127.0.0.1:1/v1", ["--model", ""], "No model"),
+    ],
+)
+def test_a_chat_that_cannot_begin_ends_with_exit_code_2(chat, base_url, arguments, words):
+    code, out, errors = chat(base_url, "One?\n", *arguments)
+    assert (code, out) == (2, "")
+    assert words in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_wrong_address_is_told_in_one_line(chat):
+    with Server() as server:
+        code, out, errors = chat(server.base_url + "/typo", "One?\n")
+    assert (code, out) == (1, "")
+    assert "404" in errors
+    assert errors.count("\n") == 1
+
+
+def test_letters_that_cannot_be_read_or_shown_do_not_end_a_chat():
+    with Server() as server:
+        ascii_only = environment(PYTHONIOENCODING="ascii:strict")
+        program = start("chat", "--base-url", server.base_url, env=ascii_only)
+        assert program.communicate("Café?\n", timeout=SECONDS) == ("Caf???\n", "")
+    assert program.returncode == 0
+
+
+# Ctrl-C.
+
+
+def never_ending(request):
+    """Say some words, then nothing until the client goes away."""
+    answer = Answer(request)
+    yield from answer.start()
+    message = answer.message("It was a dark and stormy night.")
+    for event in message:
+        yield event
+        if event.get("delta", "").endswith("stormy"):
+            request.connection.closed.wait(SECONDS)
+            return
+
+
+def test_ctrl_c_in_an_answer_goes_on_with_the_next_question_from_the_pipe():
+    with Server(rule=rules.sequence(never_ending, rules.echo())) as server:
+        program = start("chat", "--base-url", server.base_url)
+        program.stdin.write("Tell me a story.\nThe end?\n")
+        program.stdin.close()
+        program.stdin = None
+        story = ""
+        while not story.endswith("stormy"):
+            story += program.stdout.read(1)
+        program.send_signal(signal.SIGINT)
+        out, errors = program.communicate(timeout=SECONDS)
+        assert story + out == "It was a dark and stormy\n(stopped)\nThe end?\n"
+        assert (program.returncode, errors) == (0, "")
+        assert previous_ids(server) == [None, None]
+
+
+class Terminal:
+    """A chat on a pseudo-terminal, and what it has shown."""
+
+    def __init__(self, *arguments):
+        self._master, slave = pytest.importorskip("pty").openpty()
+        self.program = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", ON_TERMINAL, *arguments],
+            **dict.fromkeys(("stdin", "stdout", "stderr"), slave),
+            env=environment(),
+            start_new_session=True,
+        )
+        os.close(slave)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.program.kill()
+        self.program.wait()
+        os.close(self._master)
+
+    def press(self, keys):
+        os.write(self._master, keys.encode())
+
+    def expect(self, words):
+        """Read until these words were shown, and return what was shown up to there."""
+        shown, deadline = b"", time.monotonic() + SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._master, selectors.EVENT_READ)
+            while not shown.endswith(words.encode()):
+                left = deadline - time.monotonic()
+                assert left > 0, f"{words!r} was not shown: {shown!r}"
+                if selector.select(left):
+                    shown += os.read(self._master, 1)
+        return shown.decode()
+
+
+def test_ctrl_c_in_an_answer_stops_the_answer_and_not_the_program():
+    with (
+        Server(rule=rules.sequence(never_ending, rules.text("Hello!"))) as server,
+        Terminal("chat", "--base-url", server.base_url) as terminal,
+    ):
+        terminal.expect("Ctrl-D leaves.")
+        terminal.expect("> ")
+        terminal.press("Tell me a story.\n")
+        terminal.expect("dark and stormy")
+        terminal.press("\x03")
+        terminal.expect("(stopped)")
+        terminal.expect("> ")
+        terminal.press("Are you there?\n")
+        terminal.expect("Hello!")
+        terminal.expect("> ")
+        assert server.ledger.creates[1]["input"] == "Are you there?"
+        terminal.press("\x03")
+        assert terminal.program.wait(SECONDS) == 130
+        assert "Traceback" not in terminal.expect("\n")
+
+
+def test_on_a_terminal_an_error_leads_back_to_the_prompt_and_ctrl_d_leaves():
+    rule = rules.sequence(rules.refuse(500, "broken", "Broken."), rules.text("Hello!"))
+    with (
+        Server(rule=rule) as server,
+        Terminal("chat", "--base-url", server.base_url) as terminal,
+    ):
+        terminal.expect("> ")
+        terminal.press("One?\n")
+        terminal.expect("llmws: Broken. (500, broken)")
+        terminal.expect("> ")
+        terminal.press("Two?\n")
+        terminal.expect("Hello!")
+        terminal.expect("> ")
+        terminal.press("\x04")
+        assert terminal.program.wait(SECONDS) == 0
+
+
+# demo.
+
+
+def program_ended(program):
+    out, errors = program.communicate(timeout=SECONDS)
+    return program.returncode, out, errors
+
+
+@pytest.mark.parametrize("name", ["demo", "bare", "busy"])
+def test_the_demo_runs_anywhere_and_agrees_with_the_ledger(slow_programs, name):
+    code, out, errors = program_ended(slow_programs[name])
+    assert (code, errors) == (0, "")
+    for words in (
+        demo.SCENES[0].answer,
+        'calls look_in_fridge({"item": "eggs"})',
+        '{"item": "eggs", "count": 7}',
+        demo.SCENES[2].answer,
+        demo.SCENES[3].answer,
+        "usage                327 input + 141 output = 468 tokens",
+        "dials                1\n",
+        "ledger               agrees: 4 creates, 1 connection",
+    ):
+        assert words in out
+    figures = dict(line.split("  ", 1) for line in out.splitlines()[-5:])
+    assert float(figures["time to first chunk"].split()[0]) > 0
+    assert float(figures["chunks a second"].split()[0].rstrip(",")) > 0
+
+
+def saying_more(rule):
+    """Send a delta that neither the rule nor the ledger knows of."""
+
+    def lying(request):
+        for event in rule(request):
+            yield event
+            if event["type"] == "response.content_part.added":
+                unknown = {**event, "type": "response.output_text.delta", "delta": "Psst!"}
+                request.connection.send(unknown)
+
+    return lying
+
+
+def with_turn(number, rule):
+    """Return the demo's rule, but for one of its turns."""
+    honest = demo.rule()
+    return lambda request: rule(request) if request.number == number else honest(request)
+
+
+FIRST, CALLING, ANSWERING, _ = demo.SCENES
+
+
+def test_an_honest_server_agrees(capsys):
+    with Server(rule=demo.rule()) as server:
+        assert demo.play(server) == 0
+    shown = capsys.readouterr()
+    assert "ledger               agrees" in shown.out
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (with_turn(1, rules.text("No.", usage=FIRST.usage)), "turn 1's final text"),
+        (with_turn(1, rules.text(FIRST.answer)), "the tokens"),
+        (with_turn(1, saying_more(rules.text(FIRST.answer))), "turn 1's number of events"),
+        (with_turn(1, saying_more(rules.text(FIRST.answer))), "turn 1's streamed text"),
+        (with_turn(2, rules.text("No.", usage=CALLING.usage)), "turn 2's calls"),
+        (with_turn(3, rules.incomplete(ANSWERING.answer)), "the tokens"),
+    ],
+)
+def test_a_server_that_does_something_else_is_found_out(capsys, rule, words):
+    with Server(rule=rule) as server:
+        assert demo.play(server) == 1
+    shown = capsys.readouterr()
+    assert f"llmws: The ledger disagrees on {words}: " in shown.err
+    assert "agrees" not in shown.out
+
+
+def test_a_server_that_was_asked_by_somebody_else_is_found_out(capsys):
+    echo = rules.echo()
+    honest = demo.rule()
+    rule = lambda request: echo(request) if request.connection.number == 1 else honest(request)  # noqa: E731
+    with Server(rule=rule) as server:
+        with Session("any", base_url=server.base_url) as session:
+            session.create("Hello!")
+        assert demo.play(server) == 1
+    errors = capsys.readouterr().err
+    for words in ("the connections: 2 there, 1 here", "the creates: 5 there, 4 here"):
+        assert f"llmws: The ledger disagrees on {words}." in errors
+    assert "turn 1's response id" in errors
+    assert "turn 3's previous_response_id" in errors
+
+
+def test_the_command_ends_with_1_if_the_ledger_disagrees_or_a_turn_fails(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "SECONDS_BETWEEN_EVENTS", 0.0)
+    for rule, words in (
+        (rules.echo(), "llmws: The ledger disagrees"),
+        (rules.fail("server_error", "Sorry."), "llmws: Sorry. (server_error)\n"),
+    ):
+        monkeypatch.setattr(demo, "rule", lambda rule=rule: rule)
+        assert cli.main(["demo"]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_a_refused_connection_is_told_and_ends_the_pipe(slow_programs):
+    out, errors = slow_programs["refused"].communicate(timeout=SECONDS)
+    assert (slow_programs["refused"].returncode, out) == (1, "")
+    *notices, error = errors.splitlines()
+    assert notices
+    assert all(line.startswith("llmws: redial in ") for line in notices)
+    assert error.startswith("llmws: Gave up after 5 failed dials")
+    assert "refused" in error

@@ -1,0 +1,247 @@
+"""The floors of llmws, read from its imports, and the house rules that a linter does not know."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "llmws"
+
+# Each module imports only what stands above it. A new module is to be given its place here.
+FLOORS = [
+    "errors", "version", "timeouts", "secret",
+
+    "wire/__init__",
+    "wire/jsoncodec", "wire/framing", "wire/backoff", "wire/parts", "wire/scrub", "wire/differences", "wire/recording",
+    "wire/endpoint", "wire/deadline", "wire/upgrade", "wire/dial", "wire/dialling",
+    "wire/inbox", "wire/ports", "wire/steps", "wire/outbox", "wire/link",
+    "wire/poll", "wire/callbacks", "wire/process", "wire/connection",
+
+    "responses/__init__",
+    "responses/views", "responses/apierrors", "responses/events", "responses/items", "responses/chunks",
+    "responses/drafts", "responses/snapshot",
+    "responses/capabilities", "responses/request", "responses/credentials",
+    "responses/turn", "responses/reading", "responses/lanes",
+    "responses/readers", "responses/handlers", "responses/stream", "responses/core", "responses/session",
+
+    "testing/request", "testing/answer", "testing/rules", "testing/ledger", "testing/stage", "testing/replay",
+    "testing/http", "testing/sockets", "testing/posts", "testing/websocket", "testing/server",
+    "testing/record", "testing/__init__",
+
+    "default", "__init__", "terminal", "demo", "chat", "cli", "__main__",
+]  # fmt: skip
+
+TOP_LEVEL = {
+    "setup.cfg", "pyproject.toml", "llmws", "tests", "recordings", "CHANGELOG.md", "README.md", "LICENSE",
+    "CONTRIBUTING.md", "docs", "benchmarks", ".ci", ".gitignore",
+}  # fmt: skip
+VAGUE = {"utils", "util", "helpers", "helper", "manager", "managers", "misc", "common"}
+# websocket-client is trusted with the upgrade alone: the rest of it keeps state in the module, or reads in ``close``.
+FORBIDDEN = {"asyncio", "sleep", "WebSocketApp", "enableTrace", "setReconnect", "setdefaulttimeout"}
+MOST_LINES = 500
+MOST_FUNCTION_LINES = 40
+# A table is read line by line, however long it is.
+TABLES = {"responses/events:_table"}
+
+PATHS = sorted(PACKAGE.rglob("*.py"))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+NAMES = [name_of(path) for path in PATHS]
+each_module = pytest.mark.parametrize("path", PATHS, ids=NAMES)
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(name, tree):
+    """Yield the own modules that a module imports, wherever in it and for whatever use."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (target(alias.name.split(".")[1:]) for alias in node.names if is_own(alias))
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                folder = ["llmws", *name.split("/")[:-1]]
+                parts = [*folder[: len(folder) - node.level + 1], *(node.module or "").split(".")]
+            else:
+                parts = node.module.split(".")
+            if parts[0] == "llmws":
+                base = [part for part in parts[1:] if part]
+                for alias in node.names:
+                    yield target([*base, alias.name]) or target(base)
+
+
+def is_own(alias):
+    return alias.name.split(".")[0] == "llmws"
+
+
+def target(parts):
+    """Return the module of this dotted name, or None if it names something else."""
+    path = "/".join(parts)
+    candidates = (path, f"{path}/__init__".removeprefix("/"))
+    return next((candidate for candidate in candidates if candidate in NAMES), None)
+
+
+def test_every_module_has_its_place_in_the_list_of_floors():
+    assert sorted(set(NAMES) - set(FLOORS)) == []
+    assert sorted(set(FLOORS) - set(NAMES)) == []
+    assert len(FLOORS) == len(set(FLOORS))
+
+
+@each_module
+def test_a_module_imports_only_from_above(path):
+    name = name_of(path)
+    above = FLOORS[: FLOORS.index(name)]
+    assert [other for other in imports(name, tree_of(path)) if other not in above] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "found"),
+    [
+        ("wire/link", "from ..responses.turn import Turn", ["responses/turn"]),
+        ("wire/link", "from . import steps", ["wire/steps"]),
+        ("wire/link", "from .steps import Tick, Want", ["wire/steps", "wire/steps"]),
+        ("wire/link", "from .. import errors", ["errors"]),
+        ("wire/link", "from .. import Session", ["__init__"]),
+        ("wire/link", "import llmws.testing", ["testing/__init__"]),
+        ("wire/link", "from llmws.responses import lanes", ["responses/lanes"]),
+        ("wire/link", "def late():\n    from ..default import create", ["default"]),
+        ("wire/link", "if TYPE_CHECKING:\n    from ..default import create", ["default"]),
+        ("__init__", "from .responses.stream import Stream", ["responses/stream"]),
+        ("wire/link", "import ssl\nfrom collections import deque", []),
+    ],
+)
+def test_the_reading_of_imports_misses_none(name, code, found):
+    assert list(imports(name, ast.parse(code))) == found
+
+
+@each_module
+def test_a_module_uses_nothing_that_is_forbidden(path):
+    used = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Name):
+            used.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            used |= {part for alias in node.names for part in alias.name.split(".")}
+            used |= set((getattr(node, "module", None) or "").split("."))
+        assert not isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith))
+    assert used & FORBIDDEN == set()
+
+
+@each_module
+def test_a_module_has_a_docstring_and_a_sorted_list_of_its_public_names(path):
+    tree = tree_of(path)
+    assert ast.get_docstring(tree)
+    listed = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+    ]
+    if path.name == "__main__.py" or (path.name == "__init__.py" and len(tree.body) == 1):
+        assert listed == []  # A program, or a folder without names of its own.
+    else:
+        assert len(listed) == 1
+        assert listed[0] == sorted(set(listed[0]), key=as_ruff_sorts)
+
+
+def as_ruff_sorts(name):
+    """Constants, then classes, then the rest."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def public_nodes(tree, prefix=""):
+    """Yield what users see: classes, functions and methods whose whole path has no underscore in front."""
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, *Function.__args__)) and not node.name.startswith("_"):
+            yield f"{prefix}{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from public_nodes(node, f"{prefix}{node.name}.")
+
+
+def is_overload(node):
+    return any(getattr(decorator, "id", "") == "overload" for decorator in node.decorator_list)
+
+
+@each_module
+def test_everything_public_has_a_docstring(path):
+    bare = [
+        name
+        for name, node in public_nodes(tree_of(path))
+        if not ast.get_docstring(node) and not is_overload(node)
+    ]
+    assert bare == []
+
+
+def test_no_file_is_longer_than_one_idea():
+    long = {name_of(path): len(path.read_text().splitlines()) for path in PATHS}
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+
+
+def code_lines(node, source):
+    """Count the lines of a function's body that hold code: no docstring, no comment, no blank line."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    if not body:
+        return 0
+    lines = source[body[0].lineno - 1 : node.end_lineno]
+    return sum(1 for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+@each_module
+def test_no_function_is_longer_than_a_screen(path):
+    source = path.read_text().splitlines()
+    long = {
+        f"{name_of(path)}:{node.name}": code_lines(node, source)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, Function)
+    }
+    too_long = {name for name, lines in long.items() if lines > MOST_FUNCTION_LINES}
+    assert too_long - TABLES == set()
+
+
+def test_no_name_is_vague():
+    words = {word for name in NAMES for word in re.split(r"[/_]", name)}
+    assert words & VAGUE == set()
+    vague_classes = [
+        name
+        for path in PATHS
+        for name, node in public_nodes(tree_of(path))
+        if isinstance(node, ast.ClassDef) and re.search(r"(Util|Helper|Manager|Misc)s?$", name)
+    ]
+    assert vague_classes == []
+
+
+def test_the_top_level_holds_nothing_but_what_the_design_names():
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("this tree is no git checkout, so what is in it may be anybody's")
+    found = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    assert sorted(found - TOP_LEVEL) == []
+    # benchmarks/ comes with its first benchmark.
+    assert sorted(TOP_LEVEL - found - {"benchmarks"}) == []
+
+
+def test_the_tests_mirror_the_modules():
+    homes = {name for name in NAMES if not name.endswith("__")}
+    tested = {
+        path.relative_to(ROOT / "tests").with_suffix("").as_posix().replace("test_", "")
+        for folder in ("wire", "responses", "testing")
+        for path in (ROOT / "tests" / folder).glob("test_*.py")
+    }
+    assert sorted(tested - homes) == []

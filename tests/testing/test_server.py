@@ -1,0 +1,134 @@
+import contextlib
+import json
+import os
+import ssl
+import subprocess
+import sys
+import threading
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from llmws.testing import Server, rules
+from llmws.wire.framing import TEXT, encode
+from tests.testing.client import (
+    ROOT,
+    TERMINAL,
+    address,
+    ask,
+    create,
+    open_socket,
+    raw_socket,
+    receive,
+    send,
+    text_of,
+    upgrade,
+)
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate() if "llmws-testing" in thread.name]
+
+
+def descriptors():
+    return len(os.listdir("/dev/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="descriptors cannot be counted here")
+@pytest.mark.parametrize("secure", [False, True])
+def test_close_ends_everything_and_leaves_nothing(secure, tls):
+    server_context, client_context = tls if secure else (None, None)
+    before = descriptors()
+
+    def rule(request):
+        yield {"type": "response.created", "response": {"id": "r"}}
+        request.connection.closed.wait()
+
+    server = Server(rule=rule, ssl_context=server_context)
+    idle = raw_socket(server)  # Neither speaks TLS nor HTTP.
+    sockets = [open_socket(server, ssl=client_context) for _ in range(3)]
+    for ws in sockets:
+        send(ws, create())
+        send(ws, create(stream_id="a"))
+        receive(ws)
+    assert threads()
+    server.close()
+    server.close()
+    assert threads() == []
+    for ws in sockets:
+        with contextlib.suppress(ConnectionClosed):
+            while ws.recv(timeout=10):
+                pass
+        assert ws.protocol.close_code == 1006
+        ws.close()
+    idle.close()
+    assert descriptors() == before
+
+
+def test_close_does_not_wait_for_a_client_that_does_not_read():
+    def rule(request):
+        while True:
+            yield {"type": "x", "filler": "x" * 1_000_000}
+
+    with Server(rule=rule) as server, contextlib.closing(raw_socket(server)) as raw:
+        upgrade(raw)
+        raw.sendall(encode(TEXT, json.dumps(create()).encode(), mask=b"abcd"))
+        assert raw.recv(1)
+        assert server.ledger.wait(lambda ledger: ledger.requests[0].started is not None)
+        server.close()
+        assert threads() == []
+
+
+def test_close_ends_the_delay_between_events():
+    with Server(delay=3600.0) as server, open_socket(server) as ws:
+        send(ws, create())
+        assert receive(ws)["type"] == "response.created"
+        server.close()
+        assert threads() == []
+        assert server.ledger.requests[0].ended == "lost"
+
+
+def test_the_port_can_be_chosen_and_is_free_again_afterwards():
+    with Server() as server:
+        port = address(server)[1]
+        with pytest.raises(OSError, match="in use"):
+            Server(port=port)
+    with Server(port=port) as server:
+        assert server.base_url == f"http://127.0.0.1:{port}/v1"
+
+
+def test_over_tls_several_lanes_write_while_the_client_writes(tls):
+    server_context, client_context = tls
+    with Server(rule=rules.text("y" * 4000), ssl_context=server_context) as server:
+        assert server.base_url.startswith("https://")
+        with open_socket(server, ssl=client_context) as ws:
+            for number in range(8):
+                send(ws, create("x" * 100_000, stream_id=f"l{number}"))
+            texts, ended = {}, 0
+            while ended < 8:
+                event = receive(ws)
+                texts.setdefault(event["stream_id"], []).append(event)
+                ended += event["type"] in TERMINAL
+        assert {text_of(events) for events in texts.values()} == {"y" * 4000}
+        server.check()
+
+
+def test_a_client_that_refuses_the_certificate_disturbs_nobody(tls):
+    server_context, client_context = tls
+    with Server(ssl_context=server_context) as server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            raw_socket(server, ssl.create_default_context())
+        with open_socket(server, ssl=client_context) as ws:
+            assert text_of(ask(ws, create())) == "Hello there"
+
+
+def test_importing_the_server_imports_no_test_tools():
+    script = (
+        "import sys, llmws.testing\n"
+        "tools = {'pytest', 'trustme', 'requests', 'websocket', 'tenacity', 'asyncio'}\n"
+        "sys.exit(', '.join(sorted(tools & set(sys.modules))) or None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert (done.stderr, done.returncode) == ("", 0)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import socket
+import threading
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from llmws.errors import ConnectError, ConnectTimeout
+from llmws.wire.deadline import Deadline, Loan, TimedSocket
+
+
+KEY = "canary-0f9d3b6a52"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[TimedSocket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield TimedSocket(ours, Deadline(5.0), "the server"), theirs
+
+
+def test_a_deadline_says_what_is_left_and_names_the_phase_it_ended_in() -> None:
+    deadline = Deadline(1000.0)
+    assert 990 < (deadline.left() or 0) <= 1000
+    deadline.phase = "TLS"
+    deadline.started -= 1000
+    with pytest.raises(ConnectTimeout, match=r"1000 s.*'TLS'"):
+        deadline.left()
+
+
+def test_no_limit_leaves_none() -> None:
+    assert Deadline(None).left() is None
+
+
+def test_a_deadline_can_only_be_shortened() -> None:
+    deadline = Deadline(10.0)
+    deadline.shorten(1000.0)
+    assert deadline.timeout == 10.0
+    deadline.shorten(1.0)
+    assert 0.9 < (deadline.left() or 0) <= 1.0
+    endless = Deadline(None)
+    endless.shorten(1.0)
+    assert 0.9 < (endless.left() or 0) <= 1.0
+
+
+def test_an_abandoned_dial_ends_at_the_next_look() -> None:
+    abandoned = threading.Event()
+    for deadline in (Deadline(None, abandoned), Deadline(10.0, abandoned)):
+        abandoned.clear()
+        deadline.left()
+        abandoned.set()
+        with pytest.raises(ConnectError, match="abandoned"):
+            deadline.left()
+
+
+def test_the_network_s_own_timeout_is_not_taken_for_the_deadline(
+    pair: tuple[TimedSocket, socket.socket],
+) -> None:
+    wire, _ = pair
+    assert type(wire.broken(TimeoutError(110, "Connection timed out"))) is ConnectError
+    assert type(wire.broken(TimeoutError("timed out"))) is ConnectTimeout
+
+
+def test_what_is_written_arrives_whole_and_what_is_read_is_kept(
+    pair: tuple[TimedSocket, socket.socket],
+) -> None:
+    wire, server = pair
+    data = bytes(range(256)) * 20_000
+    received = bytearray()
+
+    def drain() -> None:
+        while len(received) < len(data):
+            received.extend(server.recv(65536))
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    wire.write(data)
+    reader.join(5)
+    assert received == data
+    server.sendall(b"abc")
+    assert wire.fill()
+    assert wire.inbound == b"abc"
+    server.close()
+    assert not wire.fill()
+
+
+def test_a_failed_loan_keeps_our_error_without_what_was_sent(
+    pair: tuple[TimedSocket, socket.socket],
+) -> None:
+    wire, _ = pair
+    wire.sock.close()
+    loan = Loan(wire)
+    with pytest.raises(OSError, match="the loan says why"):
+        loan.send(f"Authorization: Bearer {KEY}".encode())
+    failure = loan.failure
+    assert type(failure) is ConnectError
+    for error in (failure, failure.__cause__):
+        assert error is not None
+        walk = traceback.TracebackException.from_exception(error, capture_locals=True)
+        assert KEY not in "".join(walk.format())
+
+
+def test_a_library_cannot_close_what_it_has_on_loan(
+    pair: tuple[TimedSocket, socket.socket],
+) -> None:
+    wire, server = pair
+    loan = Loan(wire)
+    loan.close()
+    assert loan.sendall(b"abc") == 3
+    assert server.recv(10) == b"abc"
+    server.sendall(b"xyz")
+    assert loan.recv(2) == b"xy"
+    assert loan.gettimeout() is None
