@@ -10,7 +10,6 @@ from .responses.request import check_params
 from .responses.session import Session
 from .responses.snapshot import Response
 from .responses.stream import Stream
-from .secret import Secret
 from .timeouts import Timeouts
 from .wire.process import on_fork
 
@@ -55,10 +54,11 @@ def configure(**session_arguments: Any) -> None:
     Raises:
         ConfigurationError: As for ``Session``; the session that was in use stays.
     """
-    # A traceback may show this frame's variables.
-    if isinstance(session_arguments.get("api_key"), str):
-        session_arguments["api_key"] = Secret(session_arguments["api_key"])
-    _default.replace(Session(**session_arguments))
+    try:
+        session = Session(**session_arguments)
+    finally:
+        session_arguments.clear()  # A traceback may show this frame's variables.
+    _default.replace(session)
 
 
 def stream(

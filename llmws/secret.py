@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import Any, NoReturn
+from collections.abc import Iterable
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 
-__all__ = ["REDACTED", "Secret", "redact", "redact_json"]
+__all__ = ["REDACTED", "Secret", "mask", "redact", "redact_json"]
 
 REDACTED = "[redacted]"
+
+Value = TypeVar("Value")
 
 # What a credential looks like wherever it turns up: OpenAI keys, ephemeral keys, bearer values, key-like query
 # parameters. Deliberately greedy: redacting too much costs a debugging session, too little costs a key.
 _PATTERNS = (
     re.compile(r"\b(?:sk|ek|rk|sess)[-_][A-Za-z0-9_\-]{6,}"),
-    # Words such as "basic arithmetic" are none: a credential has more than letters.
+    # "Basic arithmetic" is none: a credential has digits, signs or letters of mixed case.
     re.compile(r"(?i)\bbearer\s+(?=\S*[0-9._~+/=-])[A-Za-z0-9._~+/=-]{8,}"),
-    re.compile(r"(?i)\bbasic\s+(?=\S*[0-9+/=])[A-Za-z0-9+/=]{8,}"),
+    re.compile(r"\b(?i:basic)\s+(?=\S*(?:[0-9+/=]|[a-z][A-Z]))[A-Za-z0-9+/=]{8,}"),
     re.compile(r"(?i)\bopenai-insecure-api-key\.[A-Za-z0-9._~+/=\-]+"),
     re.compile(r"(?i)(?<=[?&])(?:api[-_]?key|key|token|access_token)=[^&\s\"']+"),
 )
@@ -83,6 +87,35 @@ class Secret:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
         return self
+
+
+def mask(value: Value, secrets: Iterable[Secret]) -> Value:
+    """
+    Remove known keys, and nothing else, from a text, from bytes, or from all strings of a JSON value.
+
+    For what a server says of a request that it refuses: it may quote the key, and all else is to stay as it is.
+
+    Args:
+        value: It is not changed.
+        secrets: The keys.
+    """
+    keys = [secret.reveal() for secret in secrets if secret]
+    masked: Value = _masked(value, [*keys, *(quote(key, safe="") for key in keys)])
+    return masked
+
+
+def _masked(value: Any, keys: list[str]) -> Any:
+    if isinstance(value, str):
+        for key in keys:
+            value = value.replace(key, REDACTED)
+    elif isinstance(value, bytes):
+        for key in keys:
+            value = value.replace(key.encode(), REDACTED.encode())
+    elif isinstance(value, list):
+        return [_masked(item, keys) for item in value]
+    elif isinstance(value, dict):
+        return {_masked(name, keys): _masked(item, keys) for name, item in value.items()}
+    return value
 
 
 def redact(text: str, *secrets: Secret | None) -> str:

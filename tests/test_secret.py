@@ -25,7 +25,7 @@ def test_only_reveal_shows_the_value():
         format,
         ascii,
         lambda s: f"{s!r:>50}",
-        lambda s: "%s %r" % (s, s),
+        lambda s: f"{s} {s!r}",
         lambda s: str([s]),
     ],
 )

@@ -53,18 +53,18 @@ def test_but_with_none_or_nothing_changes_nothing():
 
 @pytest.mark.parametrize("changes", [5, "idle", [("idle", 5)], True])
 def test_but_takes_a_mapping_or_a_value(changes):
-    with pytest.raises(ConfigurationError, match="give a Timeouts, or a mapping"):
+    with pytest.raises(ConfigurationError, match=r"give a Timeouts, or a mapping"):
         Timeouts().but(changes)
 
 
 @pytest.mark.parametrize("changes", [{"read": 5}, {5: 5}, {"idle": 5, "Idle": 5}])
 def test_but_refuses_an_unknown_limit_and_says_which_there_are(changes):
-    with pytest.raises(ConfigurationError, match="no limit named .* choose from connect, first"):
+    with pytest.raises(ConfigurationError, match=r"no limit named .* choose from connect, first"):
         Timeouts().but(changes)
 
 
 def test_but_checks_the_values_too():
-    with pytest.raises(ConfigurationError, match="Timeouts.idle is -1"):
+    with pytest.raises(ConfigurationError, match=r"Timeouts.idle is -1"):
         Timeouts().but({"idle": -1})
 
 

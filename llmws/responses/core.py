@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from ..errors import OutboxFullError, SessionClosedError, WouldDeadlockError
+from ..secret import Secret
 from ..timeouts import Timeouts
 from ..wire.callbacks import CallbackThreads
 from ..wire.connection import Connection
@@ -41,6 +42,7 @@ class Core:
         timeouts: The session's limits.
         sequence_check: See ``Lanes``.
         callback_threads: How many callback threads there may be.
+        secrets: Gives the keys that were used so far.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class Core:
         timeouts: Timeouts,
         sequence_check: Literal["warn", "strict"],
         callback_threads: int,
+        secrets: Callable[[], Iterable[Secret]] = tuple,
     ) -> None:
         name = f"llmws-responses-{next(_numbers)}"
         handshake = None if timeouts.close is None else timeouts.close * _HANDSHAKE_SHARE
         policy = LinkPolicy(close_timeout=handshake or LinkPolicy().close_timeout)
-        self.lanes = Lanes(sequence_check)
+        self.lanes = Lanes(sequence_check, secrets)
         self.connection = Connection(
             name, str(endpoint), _dialler(endpoint), self.lanes, Link(policy)
         )

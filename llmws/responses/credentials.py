@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..secret import REDACTED, Secret
+from ..secret import REDACTED, Secret, redact
 from ..version import __version__
 
 
@@ -83,7 +83,8 @@ class HiddenHeaders(dict[str, str]):
     """Headers whose values do not show in a repr."""
 
     def __repr__(self) -> str:
-        return f"<headers {', '.join(map(str, self))}>"
+        # A key that was taken for a name shows neither.
+        return f"<headers {', '.join(redact(str(name)) for name in self)}>"
 
     @classmethod
     def of(

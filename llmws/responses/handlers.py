@@ -87,7 +87,9 @@ class Handlers:
         # Appended to by ``on``, replaced by nobody; iterated over as a copy.
         self._registrations: list[_Registration] = []
         # Innermost; guards only the question whether everything was told.
-        self._settled = threading.Condition(threading.Lock())
+        # Entered by the lock itself, as in ``Inbox``, and for its reasons.
+        self._lock = threading.RLock()
+        self._settled = threading.Condition(self._lock)
         self._listening = False
 
     @property
@@ -126,7 +128,7 @@ class Handlers:
 
     def wait(self, left: Callable[[], float | None]) -> bool:
         """Wait until the turn has ended and all callbacks were told; return whether that came in time."""
-        with self._settled:
+        with self._lock:
             while not self._all_told():
                 seconds = left()
                 if seconds is not None and seconds <= 0:
@@ -183,7 +185,7 @@ class Handlers:
             else:
                 break
         if self._all_told():
-            with self._settled:
+            with self._lock:
                 self._settled.notify_all()
             self._release(self)
 
@@ -214,9 +216,11 @@ class Handlers:
         self._outcome = lambda: outcome
         name = "error" if isinstance(outcome, BaseException) else "done"
         for registration in registrations:
-            registration.told_end = True
-            if registration.name == name:
-                self._call(registration, outcome)
+            try:
+                if registration.name == name:
+                    self._call(registration, outcome)
+            finally:
+                registration.told_end = True  # Only now: ``wait`` waits for callbacks to return.
         return True
 
     def _call(self, registration: _Registration, value: Any) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -30,6 +30,7 @@ from ..errors import (
     TurnError,
     fresh,
 )
+from ..secret import Secret, mask
 from ..wire.ports import Append, Crashed, Finish, Overflowed
 from ..wire.steps import (
     Deliver,
@@ -99,11 +100,17 @@ class Lanes:
 
     Args:
         sequence_check: ``strict`` ends a turn whose sequence numbers have a gap or a repeat; ``warn`` counts and logs.
+        secrets: Gives the keys used so far, which are masked where the server quotes them in what it refuses.
     """
 
-    def __init__(self, sequence_check: Literal["warn", "strict"] = "warn") -> None:
+    def __init__(
+        self,
+        sequence_check: Literal["warn", "strict"] = "warn",
+        secrets: Callable[[], Iterable[Secret]] = tuple,
+    ) -> None:
         self.counters = LaneCounters()
         self._strict = sequence_check == "strict"
+        self._secrets = secrets
         self._queue: deque[Turn] = deque()
         # When the first limit of a waiting turn passes, or earlier: turns that left do not push it back until a Tick.
         self._queue_due: float | None = None
@@ -211,7 +218,11 @@ class Lanes:
         if not turn.retry_uncertain:
             self._release(turn)
 
+    def _hide(self, value: Any) -> Any:
+        return mask(value, self._secrets())
+
     def _lost(self, given: Lost) -> None:
+        given = attrs.evolve(given, reason=self._hide(given.reason))
         turn, retired = self._active, self._retired
         self._open, self._active = False, None
         self._retired = self._draining_until = None
@@ -257,11 +268,10 @@ class Lanes:
         self._end_all(error)
 
     def _overflowed(self, given: Overflowed) -> None:
-        turn = self._active
-        if turn is None or turn.inbox is not given.inbox:
-            return
-        # The inbox has ended itself; what is left is to free the lane.
-        self._end_early(turn, InboxOverflowError("", **turn.facts()))
+        for turn in [*self._queue, *([self._active] if self._active else [])]:
+            if turn.inbox is given.inbox:
+                # The inbox has ended itself; what is left is to free the lane.
+                self._end_early(turn, InboxOverflowError("", **turn.facts()))
 
     def _tick(self, given: Tick) -> None:
         for turn in [*self._queue, *([self._active] if self._active else [])]:
@@ -294,7 +304,7 @@ class Lanes:
                 position = self._read_turn(turn, messages, position)
 
     def _read_turn(self, turn: Turn, messages: Sequence[bytes | bytearray], position: int) -> int:
-        reading = read(turn, messages, position, strict=self._strict)
+        reading = read(turn, messages, position, strict=self._strict, hide=self._hide)
         if reading.items:
             turn.last_event_at = self._now
             size_bytes = sum(map(len, messages[position : reading.position]))

@@ -14,11 +14,14 @@ import attrs
 
 from ..errors import RemoteProtocolError
 from .apierrors import CONNECTION_CODES, ErrorEvent
-from .events import Event, ResponseFinished, ResponseStarted, decode
+from .events import Event, ResponseFinished, ResponseStarted, decode, from_raw
 from .turn import Turn, TurnState
 
 
 __all__ = ["Reading", "read"]
+
+# How much of a message that cannot be read is kept.
+_FAULT_BYTES = 512
 
 
 @attrs.define
@@ -46,7 +49,12 @@ class Reading:
 
 
 def read(
-    turn: Turn, messages: Sequence[bytes | bytearray], position: int, *, strict: bool
+    turn: Turn,
+    messages: Sequence[bytes | bytearray],
+    position: int,
+    *,
+    strict: bool,
+    hide: Callable[[Any], Any] = lambda value: value,
 ) -> Reading:
     """
     Read messages until they or the turn end.
@@ -56,6 +64,7 @@ def read(
         messages: A batch from the socket.
         position: Where in the batch the turn's part begins.
         strict: Whether a gap or repeat of sequence numbers ends the turn.
+        hide: Returns a value without the keys that it may quote; asked for what the server refuses.
     """
     reading = Reading()
     items = reading.items
@@ -64,7 +73,9 @@ def read(
         try:
             event = decode(messages[index])
         except RemoteProtocolError as exc:
-            reading.fault = RemoteProtocolError(str(exc), raw=exc.raw, **turn.facts())
+            # Hidden before it is cut, so that no half of a key is left at the end.
+            beginning = hide(bytes(messages[index][: 2 * _FAULT_BYTES]))[:_FAULT_BYTES]
+            reading.fault = RemoteProtocolError(hide(str(exc)), raw=beginning, **turn.facts())
             break
         raw = event.raw
         if raw.get("stream_id") is not None:
@@ -80,11 +91,17 @@ def read(
         if milestone is None:
             if turn.state is TurnState.OUTPUT or _begins_output(turn, event, reading):
                 items.append(event)
-        elif milestone(turn, event, reading):
+        elif milestone(turn, _refusal_without_keys(event, hide), reading):
             reading.last = True
             break
     reading.position = index + 1
     return reading
+
+
+def _refusal_without_keys(event: Event, hide: Callable[[Any], Any]) -> Event:
+    """Return an error, or a failed response, without the keys that servers quote in them; else the event itself."""
+    refuses = type(event) is ErrorEvent or event.type == "response.failed"
+    return from_raw(hide(event.raw)) if refuses else event
 
 
 def _out_of_sequence(turn: Turn, number: Any, strict: bool, reading: Reading) -> bool:

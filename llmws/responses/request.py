@@ -51,14 +51,15 @@ def check_params(params: dict[str, Any], where: str) -> None:
     Raises:
         ConfigurationError: A field is reserved, or is an argument of ``Session``.
     """
-    for name in list(params):
-        if name in SESSION_ARGUMENTS:
-            params.clear()
-            raise ConfigurationError(
-                f"{where} cannot take {name!r}: it belongs to the session. Pass it to Session(…) or configure(…)."
-            )
-        if name in _RESERVED:
-            raise ConfigurationError(f"{where} cannot take {name!r}: {_RESERVED[name]}.")
+    name = next((name for name in params if name in SESSION_ARGUMENTS or name in _RESERVED), None)
+    if name is None:
+        return
+    params.clear()
+    if name in SESSION_ARGUMENTS:
+        raise ConfigurationError(
+            f"{where} cannot take {name!r}: it belongs to the session. Pass it to Session(…) or configure(…)."
+        )
+    raise ConfigurationError(f"{where} cannot take {name!r}: {_RESERVED[name]}.")
 
 
 def build_create(

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 import attrs
 
 from ..errors import ConfigurationError
+from ..secret import Secret
 from ..timeouts import Timeouts
 from ..wire.endpoint import Endpoint, proxy_for
 from ..wire.process import on_fork
@@ -120,13 +121,13 @@ class Session:
         try:
             credentials = Credentials(api_key)
             given_headers = HiddenHeaders.of(headers, organization, project)
+            url = Secret(_responses_url(_instance("base_url", base_url, str)))
         finally:
-            api_key = headers = None
+            api_key = headers = organization = project = base_url = None
         own_authorization = given_headers.authorize
-        _instance("base_url", base_url, str)
         _instance("ssl_context", ssl_context, ssl.SSLContext)
         self._endpoint = Endpoint.build(
-            _responses_url(base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_BASE_URL),
+            url.reveal(),
             headers=given_headers,
             credentials=None if own_authorization or credentials.missing else credentials,
             ssl_context=ssl_context,
@@ -160,7 +161,11 @@ class Session:
     def _start_core(self) -> None:
         """Set up the moving parts; nothing runs before the first turn. Also done in a forked child."""
         self._core = Core(
-            self._endpoint, self._timeouts, self._sequence_check, self._callback_threads
+            self._endpoint,
+            self._timeouts,
+            self._sequence_check,
+            self._callback_threads,
+            _keys_of(self._credentials, self._endpoint),
         )
         weakref.finalize(self, self._core.stop).atexit = False
 
@@ -338,8 +343,14 @@ class Session:
         return f"<Session {self._endpoint} model={self._defaults.get('model')!r}{state}>"
 
 
-def _responses_url(base_url: str) -> str:
-    """Append the resource to a base URL, before its query."""
+def _keys_of(credentials: Credentials, endpoint: Endpoint) -> Callable[[], tuple[Secret, ...]]:
+    """Return what gives the keys used so far; it does not hold the session."""
+    return lambda: (*tuple(credentials.given_out), *endpoint.secrets())
+
+
+def _responses_url(base_url: str | None) -> str:
+    """Append the resource to a base URL, before its query; None means as the environment or OpenAI has it."""
+    base_url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_BASE_URL
     head, mark, query = base_url.partition("?")
     return f"{head.rstrip('/')}/responses{mark}{query}"
 
@@ -369,5 +380,6 @@ def _flag(name: str, value: bool) -> bool:
 def _instance(name: str, value: Any, kind: type[Kind]) -> Kind:
     """Refuse an argument of another type; None passes, and is the caller's to understand."""
     if value is not None and not (isinstance(value, kind) and (kind is bool or value is not True)):
-        raise ConfigurationError(f"{name} is of type {type(value).__name__}: give {kind.__name__}.")
+        given, value = type(value).__name__, None  # It may hold a key, and this frame may be shown.
+        raise ConfigurationError(f"{name} is of type {given}: give {kind.__name__}.")
     return cast(Kind, value)

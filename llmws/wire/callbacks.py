@@ -56,7 +56,9 @@ class CallbackThreads:
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
         self._limit = limit
-        self._changed = threading.Condition(threading.Lock())
+        # Entered by the lock itself, as in ``Inbox``, and for its reasons.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._line: deque[Strand] = deque()
         self._threads = 0
         self._idle = 0
@@ -67,7 +69,7 @@ class CallbackThreads:
 
     def schedule(self, strand: Strand) -> None:
         """Have the strand's work done soon; never blocks."""
-        with self._changed:
+        with self._lock:
             if strand.owner is not None:
                 strand._again = True
                 return
@@ -96,7 +98,7 @@ class CallbackThreads:
         Returns:
             False if the time was up first.
         """
-        with self._changed:
+        with self._lock:
             while strand.owner is not None:
                 left = deadline()
                 if left is not None and left <= 0:
@@ -107,7 +109,7 @@ class CallbackThreads:
 
     def give_back(self, strand: Strand) -> None:
         """Let the group run the strand again."""
-        with self._changed:
+        with self._lock:
             strand.owner = None
             again, strand._again = strand._again, False
             self._changed.notify_all()
@@ -132,7 +134,7 @@ class CallbackThreads:
         self._idents.discard(threading.get_ident())
 
     def _next(self) -> Strand | None:
-        with self._changed:
+        with self._lock:
             while True:
                 while self._line:
                     strand = self._line.popleft()

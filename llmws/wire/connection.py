@@ -209,7 +209,10 @@ class Connection:
         except BaseException as exc:
             # The thread's last line: no reader may wait for a thread that is gone.
             logger.exception("%s: the I/O thread failed", self.name)
+            # What was decided stays so: the router has let go of inboxes that it wished to end.
+            ends = [action for action in self._todo if type(action) is Finish]
             self._todo.clear()
+            self._carry(ends)
             self._carry(self._router.step(self._clock(), Crashed(exc)))
         finally:
             self._over(poll)

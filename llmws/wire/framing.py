@@ -328,9 +328,7 @@ class Framing:
         if len(self._large) > self._filled:
             del self._large[self._filled :]  # Room that was offered and not used.
         self._large += data if len(data) <= missing else memoryview(data)[:missing]
-        plain = self.only_text
         delivered += self.filled(min(len(data), missing))
-        self.only_text = self.only_text and plain
         return data[missing:]
 
     def _finish_large(self, delivered: list[Delivery]) -> None:

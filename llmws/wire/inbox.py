@@ -50,6 +50,7 @@ class Inbox(Generic[Item]):
         "_error",
         "_items",
         "_listeners",
+        "_lock",
         "_max_bytes",
         "_max_items",
         "_waiting",
@@ -63,7 +64,7 @@ class Inbox(Generic[Item]):
         self._bytes = 0
         self._ended = False
         self._error: Exception | None = None
-        self._changed = threading.Condition(threading.Lock())
+        self._renew_lock()
         self._waiting = 0
         self._listeners: list[Callable[[], None]] = []
         # For readers that share what they make of the log; it is here so that a forked child finds a free one.
@@ -111,7 +112,7 @@ class Inbox(Generic[Item]):
                 )
             )
             return False
-        with self._changed:
+        with self._lock:
             if self._ended:
                 return True
             self._bytes += size_bytes
@@ -133,7 +134,7 @@ class Inbox(Generic[Item]):
         Returns:
             Whether this call ended it.
         """
-        with self._changed:
+        with self._lock:
             if self._ended:
                 return False
             self._error = error
@@ -174,30 +175,43 @@ class Inbox(Generic[Item]):
 
         It is called on the writer's thread without a lock, and must neither block nor raise.
         """
-        with self._changed:
+        with self._lock:
             if not self._ended:
                 self._listeners = [*self._listeners, listener]
         listener()
 
     def abandon_in_child(self, error: Exception) -> None:
         """End the log in a forked child, whose copy of the lock nobody may be left to release."""
-        self._changed = threading.Condition(threading.Lock())
+        self._renew_lock()
         self.reader_lock = threading.Lock()
         self._waiting = 0
         self._listeners = []
         if not self._ended:
             self._error, self._ended = error, True
 
+    def _renew_lock(self) -> None:
+        # Always entered by the lock itself: Ctrl-C may strike between a condition's ``__enter__`` in Python and the
+        # block, and would leave it locked for ever. Reentrant, because such a lock is released by its owner alone.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
     def _wait(self, arrived: Callable[[], bool], deadline: float | None) -> None:
-        with self._changed:
-            self._waiting += 1
-            try:
-                while not (self._ended or arrived()):
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if left is not None and left <= 0:
-                        return
-                    if _LONGEST_WAIT is not None:
-                        left = _LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT)
-                    self._changed.wait(left)
-            finally:
-                self._waiting -= 1
+        try:
+            with self._lock:
+                self._waiting += 1
+                try:
+                    self._wait_locked(arrived, deadline)
+                finally:
+                    self._waiting -= 1
+        except RuntimeError as exc:
+            # Ctrl-C struck where the condition had just let go of the lock, so that there was none to release.
+            raise exc.__context__ or exc from None
+
+    def _wait_locked(self, arrived: Callable[[], bool], deadline: float | None) -> None:
+        while not (self._ended or arrived()):
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            if _LONGEST_WAIT is not None:
+                left = _LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT)
+            self._changed.wait(left)

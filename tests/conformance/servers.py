@@ -78,8 +78,8 @@ def foreign_server(
     problems: list[object] = []
 
     def answer(connection: ServerConnection) -> None:
-        for message, part in zip(connection, parts, strict=False):
-            create = json.loads(message)
+        for part in parts:
+            create = json.loads(connection.recv())
             if create != {"type": "response.create", **part.request}:
                 problems.append(create)
             assert gate.wait(WAIT_SECONDS)
@@ -102,6 +102,7 @@ def foreign_server(
             answer(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_SECONDS)
         thread = threading.Thread(target=serve, name="websockets-server", daemon=True)
         thread.start()
         scheme = "http" if ssl_context is None else "https"

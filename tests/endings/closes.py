@@ -9,7 +9,6 @@ import attrs
 
 import llmws
 from llmws.wire.framing import encode_close
-
 from tests.endings.script import PATIENCE, REASON, Losses, Script, Wire, answer, session_at
 from tests.endings.watch import Watch, Witness, facts
 
@@ -124,7 +123,7 @@ def breaks_off(name: str, ending: str, patience: float = PATIENCE) -> None:
         before = Watch(stream)
         if ending in CLOSES:
             before.saw_events(point.events, patience)
-            assert not stream.state.value == "ended"
+            assert stream.state is not llmws.TurnState.ENDED
         server.gate.set()
         errors = before.errors(patience)
         after = Watch(stream)  # The same stream once more, now that it is over.

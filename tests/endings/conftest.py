@@ -1,9 +1,21 @@
 import pytest
 
-from llmws.responses import lanes
+
+# Their assertions shall speak as those of tests do.
+pytest.register_assert_rewrite(
+    "tests.endings.closes", "tests.endings.script", "tests.endings.watch"
+)
+
+
+@pytest.fixture
+def patience():
+    """How long to wait for what should happen; ``test_breaks`` gives its tests less than this."""
+    from tests.endings.script import PATIENCE
+
+    return PATIENCE
 
 
 @pytest.fixture(autouse=True)
 def _short_drain(monkeypatch):
-    # Several scenarios go through a drain that the server never ends; its length is tested in test_errors.
-    monkeypatch.setattr(lanes, "_DRAIN_SECONDS", 0.1)
+    # Several scenarios go through a drain that the server never ends.
+    monkeypatch.setattr("llmws.responses.lanes._DRAIN_SECONDS", 0.1)

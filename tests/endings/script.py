@@ -143,7 +143,10 @@ def session_at(base_url: str, *, ping: float = 20.0, **options: Any) -> Iterator
     with contextlib.closing(llmws.Session("m", base_url=base_url, **options)) as session:
         connection = session._core.connection
         connection._link._policy = LinkPolicy(
-            backoff=Backoff(base=0.005, cap=0.01), ping_interval=ping, ping_timeout=ping
+            backoff=Backoff(base=0.005, cap=0.01),
+            ping_interval=ping,
+            ping_timeout=ping,
+            close_timeout=0.1,  # Several scripts never answer a close frame.
         )
         connection._budget = RetryBudget()
         yield session

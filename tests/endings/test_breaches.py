@@ -51,7 +51,7 @@ def _sending(data, events):
 
 @pytest.mark.parametrize("events", [0, 5])
 @pytest.mark.parametrize("what", [*NOT_JSON, *FRAMES])
-def test_a_breach_of_the_protocol_ends_the_turn(what, events, patience=PATIENCE):
+def test_a_breach_of_the_protocol_ends_the_turn(what, events, patience):
     data = encode(TEXT, NOT_JSON[what]) if what in NOT_JSON else FRAMES[what]
     with Script(_sending(data, events)) as server, session_at(server.base_url) as session:
         watch = Watch(session.stream("one"))
@@ -89,7 +89,7 @@ def _playing(events):
     return play
 
 
-def test_a_gap_in_the_numbers_is_counted_and_logged_once(caplog, patience=PATIENCE):
+def test_a_gap_in_the_numbers_is_counted_and_logged_once(caplog, patience):
     caplog.set_level(logging.WARNING, "llmws")
     with Script(_playing(_with_gap())) as server, session_at(server.base_url) as session:
         watch = Watch(session.stream("one"))
@@ -104,7 +104,7 @@ def test_a_gap_in_the_numbers_is_counted_and_logged_once(caplog, patience=PATIEN
 
 
 @pytest.mark.parametrize(("events", "seen"), [(_with_gap(), 5), (_with_repeat(), 5)])
-def test_a_strict_session_takes_a_gap_or_a_repeat_for_a_breach(events, seen, patience=PATIENCE):
+def test_a_strict_session_takes_a_gap_or_a_repeat_for_a_breach(events, seen, patience):
     with (
         Script(_playing(events)) as server,
         session_at(server.base_url, sequence_check="strict") as session,
@@ -125,7 +125,7 @@ def _events(watch, patience):
 
 
 @pytest.mark.parametrize("limit", ["_max_items", "_max_bytes"])
-def test_a_full_log_ends_its_turn_alone(limit, patience=PATIENCE):
+def test_a_full_log_ends_its_turn_alone(limit, patience):
     events = answer()
     most = 5 if limit == "_max_items" else sum(len(json.dumps(event)) for event in events[:5])
 

@@ -178,7 +178,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("events", [0, 5])
-def test_close_is_over_in_time_though_the_server_says_nothing(events, patience=PATIENCE):
+def test_close_is_over_in_time_though_the_server_says_nothing(events, patience):
     with Script(_silent_at(events)) as server:
         session = llmws.Session(
             "m", base_url=server.base_url, timeouts={**GENEROUS, "close": LIMIT}

@@ -76,7 +76,7 @@ def in_threads(*calls):
     def run(index, call):
         try:
             results[index] = call()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  It is the result.
             results[index] = exc
 
     threads = [

@@ -52,7 +52,7 @@ BAD = [
 
 @pytest.mark.parametrize("key", BAD)
 def test_a_key_that_no_header_can_carry_is_refused_unseen(key):
-    with pytest.raises(ConfigurationError, match="^api_key ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^api_key ") as caught:
         Credentials(key)
     assert "canary" not in str(caught.value)
 
@@ -60,7 +60,7 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(key):
 @pytest.mark.parametrize("key", [*BAD, None])
 def test_what_a_callable_returns_is_checked_as_well(key):
     credentials = Credentials(lambda: key)
-    with pytest.raises(ConfigurationError, match="What the api_key callable returned") as caught:
+    with pytest.raises(ConfigurationError, match=r"What the api_key callable returned") as caught:
         credentials()
     assert "canary" not in str(caught.value)
 

@@ -33,7 +33,7 @@ def test_a_recording_is_played_as_it_was_recorded(name):
         server.check()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the real recordings are not part of the package")
+@pytest.mark.skipif(not SHARED.exists(), reason="no real recordings in ../shared")
 def test_every_real_recording_is_played_as_it_was_recorded():
     for path in sorted(SHARED.glob("*.jsonl")):
         events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]

@@ -10,8 +10,8 @@ from llmws.wire.link import Link, LinkPolicy
 from llmws.wire.steps import (
     AskRetry,
     Dial,
-    Dialled,
     DialFailed,
+    Dialled,
     Granted,
     Opened,
     Received,

@@ -24,8 +24,8 @@ from llmws.wire.steps import (
     CloseSocket,
     Deliver,
     Dial,
-    Dialled,
     DialFailed,
+    Dialled,
     Drop,
     Ended,
     Filled,
@@ -363,6 +363,10 @@ def test_a_pings_clock_starts_when_its_bytes_are_written(open_life):
     open_life.write()
     written_at = open_life.now
     assert open_life.link.deadline == written_at + 20.0
+    # Nor is a pong overdue before its ping was written.
+    open_life.now += 0.9
+    open_life.send("turn")
+    assert open_life.write()[1] == [Started("turn"), Finished("turn")]
 
 
 def test_the_clock_pauses_while_the_outbox_makes_progress(open_life):
@@ -614,9 +618,20 @@ def test_stopping_reaches_its_end_from_every_state(life, state):
 
 @pytest.mark.parametrize(
     "given",
-    [Want(), Unwant(), Granted(0.5), Received(text()), Ended(), Send(1, b""), Withdraw(1), Tick()]
-    + [Wrote(1), Drop(), Stop()],
-)  # fmt: skip
+    [
+        Want(),
+        Unwant(),
+        Granted(0.5),
+        Received(text()),
+        Ended(),
+        Send(1, b""),
+        Withdraw(1),
+        Wrote(1),
+        Drop(),
+        Stop(),
+        Tick(),
+    ],
+)
 def test_a_stopped_link_does_nothing_more(life, given):
     life.step(Stop())
     assert life.step(given) == []

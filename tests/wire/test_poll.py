@@ -102,6 +102,26 @@ def test_a_hundred_thousand_wakes_block_nobody_though_none_listens(poll):
     assert poll.wait(0, write=False) == (False, False)
 
 
+class Ear:
+    """An ear on which somebody rings at the worst moment."""
+
+    def __init__(self, ear, ring):
+        self.ear, self.ring = ear, ring
+
+    def recv(self, size):
+        self.ring()
+        return self.ear.recv(size)
+
+
+def test_a_wake_while_the_bell_is_hushed_does_not_silence_the_next_one(poll):
+    poll.wake()
+    ear, poll._ear = poll._ear, Ear(poll._ear, poll.wake)
+    poll._hush()
+    poll._ear = ear
+    poll.wake()
+    assert ear.recv(10) == b"\0"
+
+
 class Bell:
     """A bell whose ringer is interrupted."""
 
@@ -143,8 +163,8 @@ def test_a_second_socket_starts_without_interest_in_writing(poll, pair):
     poll.wait(0, write=True)
     poll.unwatch(ours)
     poll.watch(theirs)
-    assert poll.wait(0, write=False) == (False, False)
     assert poll.wait(0, write=True) == (False, True)
+    assert poll.wait(0, write=False) == (False, False)
 
 
 def is_open(descriptor):

@@ -79,7 +79,7 @@ def test_requests_and_parts_are_the_two_directions():
     assert recording().last_close() is None
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the real recordings are not part of the package")
+@pytest.mark.skipif(not SHARED.exists(), reason="no real recordings in ../shared")
 def test_every_real_recording_of_bare_events_is_one_part():
     paths = sorted(SHARED.glob("*.jsonl"))
     assert paths

@@ -1,0 +1,187 @@
+"""What a batch of messages means to the turn that runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmws.errors import RemoteProtocolError
+from llmws.responses.reading import read
+from llmws.responses.turn import Turn, TurnState
+from llmws.timeouts import Timeouts
+from tests.responses.lanework import LIMIT, completed, created, delta, error, event
+
+
+def turn(state=TurnState.SENT, **fields):
+    made = Turn(payload=b"", timeouts=Timeouts(), started_at=0.0)
+    made.state = state
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def encoded(events):
+    return [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
+
+
+def reading_of(made, *events, position=0, strict=False):
+    return read(made, encoded(events), position, strict=strict)
+
+
+def types(reading):
+    return [item.type for item in reading.items]
+
+
+def test_an_answer_is_read_to_its_terminal_event_and_not_beyond():
+    made = turn()
+    reading = reading_of(made, created("r"), delta(), completed("r"), created("next"))
+    assert types(reading) == [
+        "response.created",
+        "response.output_text.delta",
+        "response.completed",
+    ]
+    assert (reading.position, reading.last, reading.useful) == (3, True, True)
+    assert (made.state, made.response_id) == (TurnState.OUTPUT, "r")
+    assert made.final is reading.items[-1]
+
+
+def test_reading_begins_where_it_is_told():
+    reading = reading_of(turn(), completed("old"), created("r"), delta(), position=1)
+    assert types(reading) == ["response.created", "response.output_text.delta"]
+    assert reading.position == 3
+    assert not reading.last
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "then", "useful"),
+    [
+        ("sent", created(), "accepted", True),
+        ("sent", event("response.in_progress", "r"), "accepted", True),
+        ("accepted", event("response.in_progress", "r"), "accepted", False),
+        ("accepted", delta(), "output", True),
+        ("accepted", event("something.new"), "output", True),
+        ("sent", delta(), "output", True),
+        ("sent", event("something.new"), "sent", False),
+        ("output", delta(), "output", False),
+        ("output", created("again"), "output", False),
+        ("sent", completed(), "sent", True),
+        ("sent", error(), "sent", False),
+        ("accepted", error(), "accepted", False),
+    ],
+)
+def test_each_event_moves_the_turn_on_as_it_should(state, said, then, useful):
+    made = turn(TurnState(state))
+    reading = reading_of(made, said)
+    assert (made.state.value, reading.useful) == (then, useful)
+    assert len(reading.items) == 1
+
+
+def test_the_response_keeps_its_first_id():
+    made = turn()
+    reading_of(made, created("one"), created("two"), completed("three"))
+    assert made.response_id == "one"
+
+
+def test_a_terminal_event_alone_gives_the_id():
+    made = turn()
+    reading_of(made, completed("r"))
+    assert made.response_id == "r"
+
+
+def test_an_error_ends_a_turn_only_before_it_was_accepted():
+    made = turn()
+    assert reading_of(made, error(), delta()).position == 1
+    assert made.error_event is not None
+    accepted = turn(TurnState.ACCEPTED)
+    reading = reading_of(accepted, error(), delta())
+    assert (reading.last, reading.position) == (False, 2)
+    assert accepted.error_event is reading.items[0]
+
+
+def test_an_error_about_the_connection_is_not_the_turns():
+    made = turn()
+    reading = reading_of(made, LIMIT, created())
+    assert reading.retired.code == "websocket_connection_limit_reached"
+    assert types(reading) == ["response.created"]
+    assert made.error_event is None
+
+
+def test_events_of_a_lane_are_dropped():
+    made = turn()
+    reading = reading_of(
+        made, {**created(), "stream_id": "a"}, {**delta(), "stream_id": ""}, created()
+    )
+    assert (types(reading), reading.dropped) == (["response.created"], 2)
+    assert reading_of(turn(), {**created(), "stream_id": None}).dropped == 0
+
+
+def test_until_its_creation_a_suspicious_turn_takes_nothing_but_errors():
+    made = turn(suspicious=True)
+    reading = reading_of(made, delta(), completed("old"), event("unknown"))
+    assert (types(reading), reading.dropped, reading.last) == ([], 3, False)
+    assert (made.state, made.final, made.response_id) == (TurnState.SENT, None, None)
+    reading = reading_of(made, created("r"), delta(), completed("r"))
+    assert len(reading.items) == 3
+    assert made.response_id == "r"
+    refused = turn(suspicious=True)
+    assert reading_of(refused, error()).last
+
+
+@pytest.mark.parametrize("message", [b"", b"{", b"[]", b"\xff", b"nul", b"[" * 100_000])
+def test_a_message_that_is_no_event_is_a_fault_behind_what_was_read(message):
+    made = turn()
+    reading = reading_of(made, created("r"), message, delta())
+    assert types(reading) == ["response.created"]
+    assert type(reading.fault) is RemoteProtocolError
+    assert reading.fault.raw == message[:512]
+    assert (reading.fault.response_id, reading.fault.state) == ("r", "accepted")
+    assert reading.position == 2
+
+
+@given(st.lists(st.integers(0, 6), max_size=8), st.booleans())
+def test_numbers_out_of_sequence_are_counted_or_end_a_strict_turn(numbers, strict):
+    made, plain = turn(TurnState.OUTPUT), turn()
+    events = [{**delta(), "sequence_number": number} for number in numbers]
+    reading = reading_of(made, *events, strict=strict)
+    gaps = [plain.number(number) for number in numbers]
+    wrong = [index for index, gap in enumerate(gaps) if gap]
+    if strict and wrong:
+        assert len(reading.items) == wrong[0]
+        assert f"sequence number {numbers[wrong[0]]} where" in str(reading.fault)
+    else:
+        assert (reading.fault, len(reading.items)) == (None, len(numbers))
+        assert made.missing_events == plain.missing_events
+        assert made.repeated_events == plain.repeated_events
+
+
+@pytest.mark.parametrize("number", ["1", 1.5, True, [1], {}])
+def test_a_sequence_number_that_is_no_integer_is_let_be(number):
+    made = turn(TurnState.OUTPUT, next_number=5)
+    reading = reading_of(made, {**delta(), "sequence_number": number}, strict=True)
+    assert (reading.fault, len(reading.items), made.next_number) == (None, 1, 5)
+
+
+EVENTS = [created(), delta(), completed(), error(), LIMIT, event("x"), {"stream_id": "a"}, {}, b"["]
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=10), st.lists(st.integers(0, 10)), st.booleans())
+def test_any_cut_into_batches_reads_the_same(events, cuts, suspicious):
+    """Read up to the end of the turn in one batch, and in several."""
+    whole, apart = turn(suspicious=suspicious), turn(suspicious=suspicious)
+    messages = encoded(events)
+    once = read(whole, messages, 0, strict=False)
+    items, position, done = [], 0, False
+    for end in sorted({min(cut, len(messages)) for cut in cuts} | {len(messages)}):
+        if done or position >= end:
+            continue
+        reading = read(apart, messages[:end], position, strict=False)
+        items += reading.items
+        position = reading.position
+        done = reading.last or reading.fault is not None
+    assert [item.raw for item in items] == [item.raw for item in once.items]
+    assert (apart.state, apart.response_id) == (whole.state, whole.response_id)
+    if messages:
+        assert position == once.position

@@ -1,0 +1,214 @@
+"""Fork and exit, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llmws.testing import Server, rules
+from tests.responses.acting import FIRST_WORD, Steps, mute_server
+
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 20.0
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+# Python 3.12 warns of every fork of a process with threads.
+WARNINGS = ["-W", "error", "-W", "ignore::DeprecationWarning"]
+BEGIN = """
+import json, os, sys, threading
+import llmws
+
+def tell(**facts):
+    os.write(1, json.dumps(facts).encode() + b"\\n")
+
+def hear():
+    sys.stdin.readline()
+
+session = llmws.Session("m", base_url=sys.argv[1], api_key="none")
+"""
+
+
+class Program:
+    """A Python program that tells facts, a line each, and goes on when it is told to."""
+
+    def __init__(self, source: str, base_url: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *WARNINGS, "-c", BEGIN + source, base_url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=PATIENCE)
+
+    def facts(self) -> dict:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate(timeout=PATIENCE)[1].decode()
+        return json.loads(line)
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and what was written to stderr."""
+        _, errors = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, errors.decode()
+
+
+FORK = """
+stream = session.stream("Hello")
+reader = iter(stream)
+first = next(reader)
+connection = session._core.connection
+poll = connection._poll
+descriptors = [connection._sock.fileno(), poll._ear.fileno(), poll._bell.fileno(), poll._selector.fileno()]
+
+def open_ones():
+    found = []
+    for descriptor in descriptors:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            continue
+        found.append(descriptor)
+    return len(found)
+
+pid = os.fork()
+if not pid:
+    try:
+        stream.response(timeout=5)
+        error = None
+    except llmws.ForkedError as exc:
+        error = str(exc)
+    seen = 0
+    try:
+        for chunk in stream:
+            seen += 1
+    except llmws.ForkedError:
+        ended = True
+    tell(error=error, seen=seen, ended=ended, open=open_ones(), threads=threading.active_count())
+    hear()
+    tell(text=session.create("child").text, dials=session.stats.dials)
+    sys.exit(7)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+text = stream.response(timeout=20).text
+tell(child=code, text=text, open=open_ones(), dials=session.stats.dials, chunks=len(list(stream)))
+session.close()
+"""
+
+
+@forks
+def test_a_forked_child_lets_go_and_its_parent_goes_on():
+    rule = Steps(rules.text("one two three"))
+    with Server(rule=rule) as server, Program(FORK, server.base_url) as program:
+        rule.let(FIRST_WORD)
+        child = program.facts()
+        assert "parent process" in child["error"]
+        assert child["ended"]
+        assert child["seen"] >= 1
+        assert child["open"] == 0
+        assert child["threads"] == 1
+        rule.let_all()
+        program.go_on()
+        # The child's session works: it dials a socket of its own.
+        assert program.facts() == {"text": "one two three", "dials": 1}
+        parent = program.facts()
+        assert (parent["child"], parent["text"], parent["open"]) == (7, "one two three", 4)
+        assert (parent["dials"], parent["chunks"] > 3) == (1, True)
+        assert program.end() == (0, "")
+
+
+HOOKS = """
+from llmws.wire.backoff import process_budget
+from llmws.wire.process import on_fork
+
+class Owner:
+    def __init__(self, name):
+        self.name = name
+
+    def forked(self):
+        told.append(self.name)
+
+told, kept, lost = [], Owner("kept"), Owner("lost")
+on_fork(kept, "forked")
+on_fork(lost, "forked")
+del lost
+process_budget._lock.acquire()
+pid = os.fork()
+if not pid:
+    tell(child=told, spent=process_budget.spend())
+    os._exit(0)
+os.waitpid(pid, 0)
+tell(parent=told, locked=process_budget._lock.locked())
+"""
+
+
+@forks
+def test_owners_that_live_are_told_in_the_child_alone():
+    with Program(HOOKS, "http://127.0.0.1:9/v1") as program:
+        assert program.facts() == {"child": ["kept"], "spent": True}
+        assert program.facts() == {"parent": [], "locked": True}
+        assert program.end() == (0, "")
+
+
+WAYS = {
+    "a stream that is read half": "reader = iter(session.stream('Hello')); next(reader)",
+    "a callback": "session.stream('Hello').on('text', lambda text: None)",
+    "a thread that reads": """
+def read():
+    try:
+        stream.response()
+    except llmws.StreamCancelledError:
+        pass  # What it raises is the user's to catch.
+
+stream = session.stream('Hello')
+next(iter(stream))
+threading.Thread(target=read, daemon=True).start()
+""",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_program_ends_promptly_in_the_middle_of_a_turn(way):
+    rule = Steps(rules.text("one two three"))
+    with Server(rule=rule) as server:
+        with Program(WAYS[way] + "\ntell(ready=True)\nhear()", server.base_url) as program:
+            rule.let(FIRST_WORD)
+            assert program.facts() == {"ready": True}
+            begun = time.monotonic()
+            program.go_on()
+            assert program.end() == (0, "")
+            assert time.monotonic() - begun < 2.0
+        rule.let_all()
+
+
+def test_a_program_ends_promptly_while_it_dials_a_mute_server():
+    source = "stream = session.stream('Hello')\ntell(ready=True)\nhear()"
+    with mute_server() as (_, base_url), Program(source, base_url) as program:
+        assert program.facts() == {"ready": True}
+        begun = time.monotonic()
+        program.go_on()
+        assert program.end() == (0, "")
+        assert time.monotonic() - begun < 2.0
+
+
+def test_what_a_program_raises_is_its_own_and_nothing_is_added():
+    source = "stream = session.stream('Hello')\nnext(iter(stream))\nsys.exit('on purpose')"
+    with Server(rule=rules.text("x")) as server, Program(source, server.base_url) as program:
+        assert program.end() == (1, "on purpose\n")
