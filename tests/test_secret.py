@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmws.secret import REDACTED, Secret, redact, redact_json
+from llmws.secret import REDACTED, Secret, mask, redact, redact_json
 
 
 KEY = "canary-0123456789"
@@ -135,3 +135,14 @@ def test_a_known_key_never_stays_in_a_text(before, key, after):
 )
 def test_redaction_keeps_the_shape_of_json(value):
     assert redact_json(value) == value
+
+
+def test_a_mask_takes_out_known_keys_in_every_string_and_nothing_else():
+    keys = [Secret("a/b+c=d"), Secret("")]
+    said = {"a/b+c=d": ["no a/b+c=d, no a%2Fb%2Bc%3Dd", 7, None], "kept": "sk-looks-like-a-key"}
+    assert mask(said, keys) == {
+        REDACTED: [f"no {REDACTED}, no {REDACTED}", 7, None],
+        "kept": "sk-looks-like-a-key",
+    }
+    assert mask(b"no a/b+c=d", keys) == f"no {REDACTED}".encode()
+    assert "a/b+c=d" in said

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,6 +56,7 @@ class _Registration:
     call: Callable[[Any], object]
     context: contextvars.Context
     cursor: int = 0
+    errors_told: int = 0
     told_end: bool = False
 
 
@@ -86,8 +88,9 @@ class Handlers:
         self._strand = Strand(self._work)
         # Appended to by ``on``, replaced by nobody; iterated over as a copy.
         self._registrations: list[_Registration] = []
-        # Innermost; guards only the question whether everything was told.
-        # Entered by the lock itself, as in ``Inbox``, and for its reasons.
+        self._callback_errors: list[BaseException] = []
+        # Innermost; guards only the question whether everything was told. Entered by the lock itself, as in ``Inbox``,
+        # and for its reasons.
         self._lock = threading.RLock()
         self._settled = threading.Condition(self._lock)
         self._listening = False
@@ -127,7 +130,15 @@ class Handlers:
         self._registrations.append(_Registration(name, fn, contextvars.copy_context()))
 
     def wait(self, left: Callable[[], float | None]) -> bool:
-        """Wait until the turn has ended and all callbacks were told; return whether that came in time."""
+        """
+        Wait until the turn has ended and all callbacks were told; return whether that came in time.
+
+        A callback thread that waits does the work meanwhile: the others may all be waiting too.
+        """
+        if self._threads.on_own_thread:
+            seconds = left()
+            deadline = None if seconds is None else time.monotonic() + seconds
+            return self.run_here({}, left, deadline)
         with self._lock:
             while not self._all_told():
                 seconds = left()
@@ -176,6 +187,7 @@ class Handlers:
         inbox = self._turn.inbox
         while True:
             registrations = list(self._registrations)
+            self._tell_callback_errors(registrations)
             cursor = self._told(registrations)
             if cursor < len(inbox):
                 self._tell(registrations, cursor, inbox.read(cursor, most=1)[0])
@@ -231,8 +243,14 @@ class Handlers:
                 raise  # Ctrl-C in ``run()`` is for the program, wherever it happens to strike.
             # User code may raise anything; neither the turn nor its readers are to blame.
             logger.exception("a %r callback raised", registration.name)
-            if registration.name == "callback_error":
-                return
-            for other in list(self._registrations):
-                if other.name == "callback_error":
-                    self._call(other, exc)
+            if registration.name != "callback_error":
+                self._callback_errors.append(exc)
+                self._tell_callback_errors(list(self._registrations))
+
+    def _tell_callback_errors(self, registrations: list[_Registration]) -> None:
+        for registration in registrations:
+            while registration.name == "callback_error" and (
+                told := registration.errors_told
+            ) < len(self._callback_errors):
+                registration.errors_told += 1
+                self._call(registration, self._callback_errors[told])

@@ -144,10 +144,13 @@ class Stream:
 
     @property
     def snapshot(self) -> Response:
-        """The response as far as it has come, without waiting."""
+        """The response as far as it has come, without waiting; after an error, the error's ``partial``."""
+        if self._turn.ended:
+            outcome = self._outcome()
+            ended = outcome if isinstance(outcome, Response) else getattr(outcome, "partial", None)
+            if isinstance(ended, Response):
+                return ended
         with self._turn.inbox.reader_lock:
-            if isinstance(self._outcome_cache, Response):
-                return self._outcome_cache
             return self._fold_to_now().response()
 
     @property
@@ -160,9 +163,7 @@ class Stream:
         """Why the response ended (see ``Response``), or None while it runs."""
         if not self._turn.ended:
             return None
-        outcome = self._outcome()
-        ended = getattr(outcome, "partial", None) if isinstance(outcome, Exception) else outcome
-        return ended.finish_reason if isinstance(ended, Response) else "error"
+        return self.snapshot.finish_reason or "error"
 
     @property
     def state(self) -> TurnState:

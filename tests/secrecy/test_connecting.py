@@ -121,11 +121,10 @@ def test_a_redirect_is_not_followed(evidence, some_way, canary, tls, status, sec
 
 
 def raising(key):
-    return lambda: raise_with(key)
-
-
-def raise_with(key):
-    raise RuntimeError("the vault is closed")
+    namespace = {}
+    script = "def ask(key):\n    raise RuntimeError('the vault is closed')"
+    exec(compile(script, "vault.py", "exec"), namespace)  # A file whose frames are searched.
+    return lambda: namespace["ask"](key)
 
 
 def returning_a_line(key):
