@@ -228,11 +228,11 @@ def _disagreements(ledger: Ledger, seen: Sequence[_Seen], session: Session) -> l
 def _facts(entry: Entry, turn: _Seen) -> Iterator[tuple[str, Any, Any]]:
     """Yield what there is to compare of a turn: its name, the server's view, the client's."""
     calls = [(call.name, call.arguments) for call in turn.response.tool_calls]
-    yield "connection", entry.connection, 1
     yield "input", entry.body.get("input"), turn.given
     yield "previous_response_id", entry.body.get("previous_response_id"), turn.previous
     yield "response id", entry.response_id, turn.response.id
     yield "end", entry.ended, turn.response.status
+    yield "completion", "completed", turn.response.status
     yield "number of events", entry.events_sent, turn.events
     yield "streamed text", turn.scene.answer, "".join(turn.chunks)
     yield "final text", turn.scene.answer, turn.response.text

@@ -25,6 +25,8 @@ _PATTERNS = (
     re.compile(r"(?i)\bopenai-insecure-api-key\.[A-Za-z0-9._~+/=\-]+"),
     re.compile(r"(?i)(?<=[?&])(?:api[-_]?key|key|token|access_token)=[^&\s\"']+"),
 )
+# No real key is shorter, and masking a placeholder such as "x" would spoil every word that has one.
+_SHORTEST_KEY = 8
 _SECRET_FIELDS = frozenset(
     {
         "access_token",
@@ -99,7 +101,7 @@ def mask(value: Value, secrets: Iterable[Secret]) -> Value:
         value: It is not changed.
         secrets: The keys.
     """
-    keys = [secret.reveal() for secret in secrets if secret]
+    keys = [key for secret in secrets if len(key := secret.reveal()) >= _SHORTEST_KEY]
     masked: Value = _masked(value, [*keys, *(quote(key, safe="") for key in keys)])
     return masked
 

@@ -5,6 +5,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from llmws import Session, cli, demo
 from llmws.terminal import one_line, plain
-from llmws.testing import Answer, Server, rules
+from llmws.testing import Answer, Server, error_event, rules
 
 
 ROOT = Path(__file__).parent.parent
@@ -325,22 +326,29 @@ def test_letters_that_cannot_be_read_or_shown_do_not_end_a_chat(start):
 # Ctrl-C.
 
 
-def never_ending(request):
-    """Say some words, then no more, but go on for as long as the client stays."""
-    answer = Answer(request)
-    started = list(answer.start())
-    yield from started
-    for event in answer.message("It was a dark and stormy night."):
-        yield event
-        if event.get("delta", "").endswith("stormy"):
-            break
-    # Each event wakes the reader, which Python may not do for a signal that comes just before a wait.
-    while not request.connection.closed.wait(0.1):
-        yield started[-1]
+def hesitating(released):
+    """Return a rule that says some words, and the others once it is released, if the client is still there."""
+
+    def rule(request):
+        answer = Answer(request)
+        started = list(answer.start())
+        yield from started
+        message = answer.message("It was a dark and stormy night.")
+        for event in message:
+            yield event
+            if event.get("delta", "").endswith("stormy"):
+                break
+        # Each event wakes the reader, which Python may not do for a signal that comes just before a wait.
+        while not (request.connection.closed.wait(0.1) or released.is_set()):
+            yield started[-1]
+        yield from message
+        yield from answer.complete()
+
+    return rule
 
 
 def test_ctrl_c_in_an_answer_goes_on_with_the_next_question_from_the_pipe(start):
-    with Server(rule=rules.sequence(never_ending, rules.echo())) as server:
+    with Server(rule=rules.sequence(hesitating(threading.Event()), rules.echo())) as server:
         program = start("chat", "--base-url", server.base_url)
         program.stdin.write("Tell me a story.\nThe end?\n")
         program.stdin.close()
@@ -410,8 +418,9 @@ class Terminal:
 
 
 def test_ctrl_c_in_an_answer_stops_the_answer_and_not_the_program():
+    released = threading.Event()
     with (
-        Server(rule=rules.sequence(never_ending, rules.text("Hello!"))) as server,
+        Server(rule=rules.sequence(hesitating(released), rules.text("Hello!"))) as server,
         Terminal("chat", "--base-url", server.base_url) as terminal,
     ):
         terminal.expect("Ctrl-D leaves.")
@@ -420,11 +429,13 @@ def test_ctrl_c_in_an_answer_stops_the_answer_and_not_the_program():
         terminal.expect("dark and stormy")
         terminal.press("\x03")
         terminal.expect("(stopped)")
+        released.set()
         terminal.expect("> ")
         terminal.press("Are you there?\n")
         terminal.expect("Hello!")
         terminal.expect("> ")
-        assert server.ledger.creates[1]["input"] == "Are you there?"
+        # Nobody waits for the rest of the answer: the next question goes over a new connection.
+        assert [entry.connection for entry in server.ledger.requests] == [1, 2]
         assert terminal.press_to_leave("\x03") == 130
         assert "Traceback" not in terminal.rest()
 
@@ -486,6 +497,34 @@ def saying_more(rule):
     return lying
 
 
+def telling_another_status(rule):
+    def lying(request):
+        for event in rule(request):
+            if event["type"] == "response.completed":
+                event["response"]["status"] = "incomplete"
+            yield event
+
+    return lying
+
+
+def forging_the_ledger(rule):
+    def lying(request):
+        request.body["input"] = "Something else."
+        yield from rule(request)
+
+    return lying
+
+
+def ending_the_connection(rule):
+    """Say as the API does when a connection has its age: the next turn needs another one."""
+
+    def honest(request):
+        request.connection.send(error_event("websocket_connection_limit_reached", "Too old."))
+        yield from rule(request)
+
+    return honest
+
+
 def with_turn(number, rule):
     """Return the demo's rule, but for one of its turns."""
     honest = demo.rule()
@@ -511,7 +550,10 @@ def test_an_honest_server_agrees(capsys):
         (with_turn(1, saying_more(rules.text(FIRST.answer))), "turn 1's number of events"),
         (with_turn(1, saying_more(rules.text(FIRST.answer))), "turn 1's streamed text"),
         (with_turn(2, rules.text("No.", usage=CALLING.usage)), "turn 2's calls"),
-        (with_turn(3, rules.incomplete(ANSWERING.answer)), "the tokens"),
+        (with_turn(3, rules.incomplete(ANSWERING.answer)), "turn 3's completion"),
+        (with_turn(3, telling_another_status(rules.text(ANSWERING.answer))), "turn 3's end"),
+        (forging_the_ledger(demo.rule()), "turn 4's input"),
+        (with_turn(1, ending_the_connection(rules.text("?"))), "one connection being enough"),
     ],
 )
 def test_a_server_that_does_something_else_is_found_out(capsys, rule, words):

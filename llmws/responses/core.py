@@ -56,6 +56,7 @@ class Core:
         name = f"llmws-responses-{next(_numbers)}"
         handshake = None if timeouts.close is None else timeouts.close * _HANDSHAKE_SHARE
         policy = LinkPolicy(close_timeout=handshake or LinkPolicy().close_timeout)
+        self.secrets = secrets
         self.lanes = Lanes(sequence_check, secrets)
         self.connection = Connection(
             name, str(endpoint), _dialler(endpoint), self.lanes, Link(policy)

@@ -35,11 +35,10 @@ def record(session: Session, path: str | os.PathLike[str]) -> Iterator[Recorder]
         OSError: The file cannot be written.
     """
     connection = session._core.connection
-    recorder = Recorder()
+    recorder = Recorder(secrets=session._core.secrets)
     previous, connection.tap = connection.tap, recorder
     try:
         yield recorder
     finally:
         connection.tap = previous
-    secrets = [*session._credentials.given_out, *session._endpoint.secrets()]
-    save(recorder.recording(), path, secrets=secrets)
+    save(recorder.recording(), path, secrets=tuple(session._core.secrets()))

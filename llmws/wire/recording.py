@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -267,7 +267,7 @@ class Recorder:
         api: Which API the connection speaks.
         source: ``live``, or ``synthetic`` if the peer is made up.
         recorded_at: When, in ISO 8601; None takes this moment.
-        secrets: Known keys, removed from the recording in whatever form they travel.
+        secrets: Known keys, or what gives them when a recording is taken; they are removed in whatever form they travel.
     """
 
     def __init__(
@@ -276,11 +276,11 @@ class Recorder:
         api: str = "responses",
         source: str = "live",
         recorded_at: str | None = None,
-        secrets: Sequence[Secret | None] = (),
+        secrets: Sequence[Secret | None] | Callable[[], Iterable[Secret]] = (),
     ) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._header = Recording(api=api, source=source, recorded_at=recorded_at or now)
-        self._secrets = tuple(secrets)
+        self._secrets = secrets if callable(secrets) else lambda: secrets
         # Only ever appended to, so a reader's copy of it is a prefix: no lock is needed.
         self._entries: list[Entry] = []
 
@@ -305,7 +305,7 @@ class Recorder:
         entries = tuple(self._entries)
         start = entries[0].t if entries else 0.0
         moved = tuple(attrs.evolve(entry, t=entry.t - start) for entry in entries)
-        return _clean(attrs.evolve(self._header, entries=moved), self._secrets)
+        return _clean(attrs.evolve(self._header, entries=moved), tuple(self._secrets()))
 
     def __repr__(self) -> str:
         return f"Recorder({self._header.api!r}, {len(self._entries)} entries)"

@@ -16,7 +16,7 @@ def test_a_broken_turn_ends_everybody_with_the_same_error(point, ending):
 @pytest.mark.parametrize("ending", closes.MUTES)
 def test_a_mute_connection_ends_everybody_with_the_same_error(ending):
     # The waits overlap; a failure shows with the point in its traceback's locals.
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(len(closes.POINTS)) as pool:
         ends = {name: pool.submit(closes.breaks_off, name, ending) for name in closes.POINTS}
     for name, end in ends.items():
         assert end.exception() is None, f"{name}: {end.exception()!r}"
