@@ -267,7 +267,7 @@ class Recorder:
         api: Which API the connection speaks.
         source: ``live``, or ``synthetic`` if the peer is made up.
         recorded_at: When, in ISO 8601; None takes this moment.
-        secrets: Known keys, or what gives them when a recording is taken; they are removed in whatever form they travel.
+        secrets: Known keys, or what gives them when a recording is taken; removed in whatever form they travel.
     """
 
     def __init__(
