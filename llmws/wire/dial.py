@@ -156,7 +156,7 @@ def _tcp(target: Endpoint | Proxy, deadline: Deadline) -> socket.socket:
     if isinstance(failure, TimeoutError) and failure.errno is None:  # Ours, not ETIMEDOUT.
         raise deadline.overrun() from failure
     raise ConnectError(
-        f"No connection to {target}: {failure} ({len(addresses)} addresses tried). "
+        f"No connection to {target}: {failure} (addresses tried: {len(addresses)}). "
         "Check host and port, and whether a firewall or a proxy is in the way."
     ) from failure
 

@@ -88,6 +88,14 @@ def test_readers_that_wait_are_woken_by_items_and_by_the_end():
     assert inbox._waiting == 0
 
 
+def test_the_end_alone_wakes_everyone():
+    inbox = Inbox()
+    join = in_threads(*[lambda: read_all(inbox)] * 3, lambda: inbox.wait_ended(None))
+    until_waiting(inbox, 4)
+    inbox.end()
+    assert join() == [[]] * 3 + [True]
+
+
 def test_an_untimed_reader_is_woken_by_one_item():
     inbox = Inbox()
     join = in_threads(lambda: inbox.read(0), lambda: inbox.read(0))
