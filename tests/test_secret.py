@@ -139,7 +139,10 @@ def test_redaction_keeps_the_shape_of_json(value):
 
 def test_a_mask_takes_out_known_keys_in_every_string_and_no_placeholder():
     keys = [Secret("key/b+c=d"), Secret(""), Secret("looks")]
-    said = {"key/b+c=d": ["no key/b+c=d, no key%2Fb%2Bc%3Dd", 7, None], "kept": "sk-looks-like-a-key"}
+    said = {
+        "key/b+c=d": ["no key/b+c=d, no key%2Fb%2Bc%3Dd", 7, None],
+        "kept": "sk-looks-like-a-key",
+    }
     assert mask(said, keys) == {
         REDACTED: [f"no {REDACTED}, no {REDACTED}", 7, None],
         "kept": "sk-looks-like-a-key",

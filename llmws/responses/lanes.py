@@ -22,7 +22,6 @@ from typing import Any, ClassVar, Literal
 import attrs
 
 from ..errors import (
-    ConnectionLimitError,
     InboxOverflowError,
     RemoteProtocolError,
     StreamCancelledError,
@@ -49,7 +48,7 @@ from ..wire.steps import (
     Want,
     Withdraw,
 )
-from .apierrors import CONNECTION_CODES, ErrorEvent, api_error, from_event
+from .apierrors import CONNECTION_CODES, ErrorEvent, from_event
 from .events import TERMINAL_TYPES, Event, ResponseStarted, decode
 from .items import Usage
 from .reading import read
@@ -457,8 +456,7 @@ def _interruption(turn: Turn, lost: Lost, retired: ErrorEvent | None) -> TurnErr
         return from_event(turn.error_event, **facts)
     if retired is not None and turn.state is TurnState.SENT:
         facts["may_have_been_billed"] = False
-        error = from_event(retired, **facts)
-        return error if isinstance(error, ConnectionLimitError) else api_error(message=str(error))
+        return from_event(retired, **facts)
     if lost.violation:
         return RemoteProtocolError(f"The turn ended early: {lost.reason}.", **facts)
     words = f"The connection ended before the response did: close code {lost.code}"

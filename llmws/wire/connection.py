@@ -407,10 +407,13 @@ class Connection:
                 return
             try:
                 count = self._sock.send(pending)
-            except ssl.SSLWantReadError:
-                self._write_after_read = True
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
+                # TLS has taken the bytes, and must be given the same ones again: the frame has begun.
+                self._write_after_read = isinstance(exc, ssl.SSLWantReadError)
+                self._blocked_write = not self._write_after_read
+                self._carry(self._link.step(self._clock(), Wrote(0)))
                 return
-            except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError):
+            except (BlockingIOError, InterruptedError):
                 self._blocked_write = True
                 return
             except OSError as exc:

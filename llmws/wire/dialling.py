@@ -124,7 +124,7 @@ class Dialling:
             dialled = self._dial(timeout, abandoned)
         except ConnectError as exc:
             self._post(DialResult(attempt, error=exc))
-        except Exception as exc:  # noqa: BLE001  A credentials callable is user code and may raise anything.
+        except BaseException as exc:  # noqa: BLE001  A credentials callable is user code and may raise anything.
             error = ConnectError(f"The dial failed: {exc!r}", retryable=False)
             # Without its frames, whose variables may hold the key.
             error.__cause__ = exc.with_traceback(None)

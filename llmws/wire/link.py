@@ -373,7 +373,8 @@ class Link:
         if progress is None:
             return
         frame, first = progress
-        self._progress_at = self._now
+        if given.count:
+            self._progress_at = self._now
         if frame.key is not None and first:
             self._actions.append(Started(frame.key))
         if frame.finished and frame.ping:

@@ -27,18 +27,15 @@ class Frame:
         data: Its bytes, masked.
         key: Whose message it is; None for control frames.
         ping: Whether it is a ping of ours.
+        begun: Whether any of it was handed over: to the kernel, or to TLS, which must be given the same bytes again.
         written: How many of its bytes the kernel took.
     """
 
     data: memoryview
     key: Any = None
     ping: bool = False
+    begun: bool = False
     written: int = 0
-
-    @property
-    def begun(self) -> bool:
-        """Whether the kernel has any of it."""
-        return self.written > 0
 
     @property
     def finished(self) -> bool:
@@ -94,15 +91,16 @@ class Outbox:
 
     def wrote(self, count: int) -> tuple[Frame, bool] | None:
         """
-        Note what the kernel took of ``next_bytes``.
+        Note what the kernel took of ``next_bytes``; 0 if TLS alone has it so far.
 
         Returns:
             The frame, and whether these were its first bytes; None if nothing was being written.
         """
         frame = self._current
-        if frame is None or not count:
+        if frame is None:
             return None
         first = not frame.begun
+        frame.begun = True
         frame.written += count
         if frame.finished:
             self._current = None

@@ -129,7 +129,7 @@ class Withdraw:
 
 @attrs.frozen
 class Wrote:
-    """The kernel took so many bytes of ``Link.pending()``."""
+    """The kernel took so many bytes of ``Link.pending()``; 0 if TLS has them and could not pass them on yet."""
 
     count: int
 

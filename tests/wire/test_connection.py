@@ -283,8 +283,11 @@ def test_tls_that_wants_to_write_waits_for_room(bench):
     bench.connection.post([Send("turn", b"hello")])
     bench.turn(writable=True)
     assert bench.poll.waits[-1][1] is True
+    # TLS holds the bytes from now on, so that the message has begun.
+    assert [started.key for started in bench.router.of(Started)] == ["turn"]
     bench.turn()
     assert bench.peer_reads(sock) == [b"hello"]
+    assert len(bench.router.of(Started)) == 1
 
 
 def test_tls_that_must_read_before_it_can_write_waits_for_bytes(bench):

@@ -285,10 +285,12 @@ def test_a_message_tells_its_first_and_its_last_byte(open_life):
     assert open_life.write() == ([b"x"], [Started("next"), Finished("next")])
 
 
-def test_nothing_is_told_of_a_write_that_took_nothing(open_life):
-    open_life.send()
+def test_a_message_that_tls_has_taken_has_begun_though_the_kernel_has_nothing_of_it(open_life):
+    open_life.send("a")
     assert open_life.link.pending() is not None
-    assert open_life.step(Wrote(0)) == []
+    assert open_life.step(Wrote(0)) == [Started("a")]
+    open_life.step(Withdraw("a"))
+    assert open_life.link.pending() is not None
 
 
 def test_a_message_is_withdrawn_only_before_it_has_begun(open_life):

@@ -55,9 +55,20 @@ def test_a_message_that_was_looked_at_and_not_begun_keeps_its_place():
     outbox.add_message(b"first", 1)
     assert bytes(outbox.next_bytes()) == b"first"
     outbox.add_control(b"<ping>")
-    assert outbox.wrote(0) is None
     assert not outbox.begun
     assert drain(outbox)[0] == b"first<ping>"
+
+
+def test_a_message_that_tls_has_taken_has_begun_and_cannot_be_withdrawn():
+    outbox = Outbox()
+    outbox.add_message(b"first", 1)
+    outbox.next_bytes()
+    frame, first = outbox.wrote(0)
+    assert (frame.key, frame.begun, frame.finished, first) == (1, True, False, True)
+    outbox.withdraw(1)
+    outbox.clear()
+    assert bytes(outbox.next_bytes()) == b"first"
+    assert outbox.wrote(5)[1] is False
 
 
 def test_a_ping_says_so_when_it_is_written():
