@@ -2,11 +2,13 @@
 
 import gc
 import os
+import ssl
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import trustme
 
 from llmws import default
 
@@ -44,6 +46,33 @@ def needing_shared(report):
         report.outcome = "failed"
         report.longrepr = f"../shared exists, and yet this was skipped: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def tls():
+    """Return the contexts of a server on 127.0.0.1 and of a client that trusts it."""
+    return contexts()
+
+
+@pytest.fixture(scope="session")
+def tls_without_tickets():
+    """
+    Return the same for clients that read and write one TLS object from two threads.
+
+    Where TLS 1.3 sends session tickets, some of their handshakes fail (websockets 15, which the vendor's SDK uses).
+    """
+    server, client = contexts()
+    server.num_tickets = 0
+    return server, client
+
+
+def contexts():
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
 
 
 # What a test starts, it ends.

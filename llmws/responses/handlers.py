@@ -86,7 +86,7 @@ class Handlers:
         self._keep = keep
         self._release = release
         self._strand = Strand(self._work)
-        # Appended to by ``on``, replaced by nobody; iterated over as a copy.
+        # Appended to by ``on``; ``run_here`` takes away what it added. Iterated over as a copy.
         self._registrations: list[_Registration] = []
         self._callback_errors: list[BaseException] = []
         # Innermost; guards only the question whether everything was told. Entered by the lock itself, as in ``Inbox``,
@@ -120,14 +120,16 @@ class Handlers:
             self._listening = True
             self._turn.inbox.listen(lambda: self._threads.schedule(self._strand))
 
-    def _register(self, name: str, fn: Callable[[Any], object]) -> None:
+    def _register(self, name: str, fn: Callable[[Any], object]) -> _Registration:
         if name not in NAMES:
             raise ConfigurationError(
                 f"There is no callback named {name!r}: choose from {', '.join(NAMES)}."
             )
         if not callable(fn):
             raise ConfigurationError(f"The {name!r} callback is {fn!r}, which cannot be called.")
-        self._registrations.append(_Registration(name, fn, contextvars.copy_context()))
+        registration = _Registration(name, fn, contextvars.copy_context())
+        self._registrations.append(registration)
+        return registration
 
     def wait(self, left: Callable[[], float | None]) -> bool:
         """
@@ -166,9 +168,10 @@ class Handlers:
         """
         if not self._threads.take_over(self._strand, left):
             return False
+        own: list[_Registration] = []
         try:
             for name, fn in callbacks.items():
-                self._register(name, fn)
+                own.append(self._register(name, fn))
             self._work()
             while not self._all_told():
                 seen = self._told(self._registrations)
@@ -177,6 +180,9 @@ class Handlers:
                 self._work()
             return True
         finally:
+            for registration in own:
+                # Nobody else serves it, so that nobody must wait for it.
+                self._registrations.remove(registration)
             self._threads.give_back(self._strand)
 
     def _all_told(self) -> bool:

@@ -118,6 +118,7 @@ class Lanes:
         # The server said that this socket ends: it takes no further request.
         self._retired: ErrorEvent | None = None
         self._draining_until: float | None = None
+        self._proven = False  # This socket has brought an event of some turn.
         self._drains_unaccepted = False  # The server may yet refuse the turn that is drained.
         # The turn before ended by an ``error`` without a terminal event: until the next ``response.created`` an event
         # may still be its.
@@ -204,6 +205,7 @@ class Lanes:
 
     def _opened(self, given: Opened) -> None:
         self._open, self._suspect, self._retired = True, False, None
+        self._proven = False
         self._advance()
 
     def _started(self, given: Started) -> None:
@@ -237,6 +239,7 @@ class Lanes:
 
     def _replay(self, turn: Turn, lost: Lost) -> None:
         self.counters.retries += 1
+        logger.info("a turn is sent again: the link was lost with code %d", lost.code)
         turn.requeue(self._now)
         self._notice(turn, {"type": "llmws.replay", "code": lost.code, "reason": lost.reason})
         self._queue.appendleft(turn)
@@ -309,7 +312,7 @@ class Lanes:
             size_bytes = sum(map(len, messages[position : reading.position]))
             self._actions.append(Append(turn.inbox, reading.items, size_bytes))
         if reading.useful:
-            self._suspect = False
+            self._suspect, self._proven = False, True
             self._actions.append(Useful())
         self.counters.dropped_events += reading.dropped
         if reading.fault is not None:
@@ -344,6 +347,13 @@ class Lanes:
     def _retire(self, event: ErrorEvent) -> None:
         logger.info("the server ends this connection: %s", event.code)
         self._retired = event
+        turn = self._active
+        # Not on a socket that was retired before it was of any use: new ones might be made for ever.
+        if turn is not None and turn.state is TurnState.QUEUED and self._proven:
+            self._actions.append(Withdraw(turn))
+            self._active = None
+            self._queue.appendleft(turn)
+            self._note_due(turn)
         self._advance()
 
     def _unclaimed(self, message: bytes | bytearray) -> None:
@@ -355,7 +365,7 @@ class Lanes:
             return
         if isinstance(event, ErrorEvent) and event.code in CONNECTION_CODES:
             self._retire(event)
-        elif self._draining_until is not None:
+        elif self._draining_until is not None and event.raw.get("stream_id") is None:
             self._drain(event)
 
     def _drain(self, event: Event) -> None:

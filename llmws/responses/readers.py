@@ -48,11 +48,11 @@ class Reader(Iterator[View], Generic[View]):
         self._closed = False
 
     def __next__(self) -> View:
-        index = self._index
-        if index == len(self._batch):
-            self._refill()
-            index = 0
-        item = self._batch[index]
+        # One look at the batch: ``close`` may take it away at any time.
+        batch, index = self._batch, self._index
+        if index >= len(batch):
+            batch, index = self._refill(), 0
+        item = batch[index]
         # The place moves on last: an interrupt before this line loses nothing.
         self._index = index + 1
         return item
@@ -66,9 +66,9 @@ class Reader(Iterator[View], Generic[View]):
     def close(self) -> None:
         """Drop this reader's place; it then ends. The turn goes on. May be called from any thread."""
         self._closed = True
-        self._batch, self._index = (), 0
+        self._batch = ()
 
-    def _refill(self) -> None:
+    def _refill(self) -> Sequence[View]:
         while not self._closed:
             events = self._source(self._cursor, _SLICE)
             if not events:
@@ -76,8 +76,10 @@ class Reader(Iterator[View], Generic[View]):
                 break
             batch, cursor = self._convert(events), self._cursor + len(events)
             self._batch, self._index, self._cursor = batch, 0, cursor
-            if batch:
-                return
+            if self._closed:  # Meanwhile, by another thread.
+                self._batch = ()
+            elif batch:
+                return batch
         raise StopIteration
 
 

@@ -20,6 +20,7 @@ from ..wire.process import on_fork
 from .capabilities import Capabilities
 from .core import Core
 from .credentials import Credentials, HiddenHeaders
+from .handlers import Handlers
 from .items import Usage
 from .request import build_create, check_params
 from .snapshot import Response
@@ -156,10 +157,10 @@ class Session:
             max_frame_bytes=self._capabilities.max_frame_bytes,
         )
         self._start_core()
-        on_fork(self, "_start_core")
+        on_fork(self, "_restart_core")
 
     def _start_core(self) -> None:
-        """Set up the moving parts; nothing runs before the first turn. Also done in a forked child."""
+        """Set up the moving parts; nothing runs before the first turn."""
         self._core = Core(
             self._endpoint,
             self._timeouts,
@@ -168,6 +169,11 @@ class Session:
             _keys_of(self._credentials, self._endpoint),
         )
         weakref.finalize(self, self._core.stop).atexit = False
+
+    def _restart_core(self) -> None:
+        """Replace the moving parts in a forked child; a closed session stays closed."""
+        if not self._core.closed:
+            self._start_core()
 
     # Turns.
 
@@ -328,12 +334,17 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            # Each is bounded by its turn's own limits; a turn that runs this very line cannot be waited for.
-            for handlers in self._core.busy() if error is None else []:
-                if not handlers.on_own_thread:
+            # Each is bounded by its turn's own limits. Callbacks may begin further turns, so this is asked again.
+            while error is None and (busy := self._busy()):
+                for handlers in busy:
                     handlers.wait(lambda: None)
+                    self._core.release(handlers)
         finally:
             self.close()
+
+    def _busy(self) -> list[Handlers]:
+        """Return what to wait for: a turn whose callback runs this very line cannot be."""
+        return [handlers for handlers in self._core.busy() if not handlers.on_own_thread]
 
     def __repr__(self) -> str:
         if not hasattr(self, "_core"):

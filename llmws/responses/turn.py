@@ -128,7 +128,7 @@ class Turn:
         self.state = TurnState.QUEUED
         self.replayed = True
         self.queued_at = now
-        self.written_at = self.last_event_at = None
+        self.written_at = self.last_event_at = self.next_number = None
 
     def number(self, number: int) -> int:
         """

@@ -85,7 +85,17 @@ class CallbackThreads:
                 # All, because the one that is told might be waiting in ``take_over`` and not for work.
                 self._changed.notify_all()
         if grow:
+            self._grow(number)
+
+    def _grow(self, number: int) -> None:
+        try:
             threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
+        except RuntimeError as exc:
+            # The system has no thread left, or the interpreter is ending. It must not cost the I/O thread, which may
+            # be the caller: the work stays in line for the threads there are, or the next one.
+            with self._lock:
+                self._threads -= 1
+            logger.error("%s: no thread for callbacks: %s", self._name, exc)
 
     def take_over(self, strand: Strand, deadline: Callable[[], float | None]) -> bool:
         """

@@ -103,7 +103,7 @@ class Connection:
     ) -> None:
         self.name = name
         self.counters = Counters()
-        self.tap = tap
+        self.tap = tap  # Changed by any thread at any time: the I/O thread looks at it once and uses what it saw.
         self._url = url
         self._router = router
         self._link = link
@@ -152,13 +152,17 @@ class Connection:
             self._refuse_posts()
 
     def stop(self) -> None:
-        """Ask the thread to close the socket and end; takes no lock, never blocks, may be repeated."""
+        """Ask the thread to close the socket and end; waits for no lock, never blocks, may be repeated."""
         self._posts.append(Stop())
         if self._poll is not None:
             self._poll.wake()
-        if not self._started:
-            # A thread that is being started at this moment finds the post above.
-            self._stopped.set()
+        # A thread that is being started at this moment finds the post above.
+        if not self._started and self._start_lock.acquire(blocking=False):
+            try:
+                if not self._started:
+                    self._stopped.set()
+            finally:
+                self._start_lock.release()
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the thread's end after ``stop``; return whether it came in time."""
@@ -183,7 +187,7 @@ class Connection:
     def _start(self) -> None:
         with self._start_lock:
             if not self._started and not self._stopped.is_set():
-                self._poll = self._make_poll()
+                self._poll = self._poll or self._make_poll()
                 live_connections.add(self)
                 self._spawn(self.name, self.run)
                 self._started = True
@@ -294,15 +298,15 @@ class Connection:
         elif kind in _PERFORM:
             _PERFORM[kind](self, action)
         else:
-            if kind is Send and self.tap is not None:
-                self._tell_tap(self.tap.sent, [action.message])
+            if kind is Send and (tap := self.tap) is not None:
+                self._tell_tap(tap.sent, [action.message])
             self._carry(self._link.step(self._clock(), action))
 
     def _note(self, action: Any) -> None:
         """Count and log what the link went through; no content, no secrets."""
         if isinstance(action, Deliver):
-            if self.tap is not None:
-                self._tell_tap(self.tap.received, action.messages)
+            if (tap := self.tap) is not None:
+                self._tell_tap(tap.received, action.messages)
         elif isinstance(action, Lost):
             self.counters.lost += 1
             logger.info("%s: link lost with code %d", self.name, action.code)
@@ -324,8 +328,8 @@ class Connection:
                 hear(self._clock(), raw)
 
     def _tell_tap_closed(self, code: int, reason: str) -> None:
-        if self.tap is not None and self._tapped:
-            self.tap.closed(self._clock(), code, reason)
+        if (tap := self.tap) is not None and self._tapped:
+            tap.closed(self._clock(), code, reason)
         self._tapped = False
 
     # Dialling.
@@ -346,9 +350,9 @@ class Connection:
         self._unread = True
         assert self._poll is not None
         self._poll.watch(result.sock)
-        if self.tap is not None:
+        if (tap := self.tap) is not None:
             self._tapped = True
-            self.tap.opened(now, self._url)
+            tap.opened(now, self._url)
         self._carry(self._link.step(now, Dialled()))
         if result.early:
             self._carry(self._link.step(now, Received(result.early)))

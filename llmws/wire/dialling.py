@@ -94,7 +94,10 @@ class Dialling:
         self._timeout = timeout
         self.deadline = None if timeout is None else now + timeout * (1 + _OVERRUN)
         attempt, abandoned = self._attempt, self._abandoned
-        self._spawn(name, lambda: self._run(attempt, timeout, abandoned))
+        try:
+            self._spawn(name, lambda: self._run(attempt, timeout, abandoned))
+        except RuntimeError as exc:  # The system has no thread left, or the interpreter is ending.
+            self._post(DialResult(attempt, error=ConnectError(f"No thread for the dial: {exc}.")))
 
     def accept(self, result: DialResult) -> bool:
         """Tell whether a result is the one waited for; one that is not is disposed of."""

@@ -2,12 +2,10 @@
 
 import contextlib
 import json
-import ssl
 import threading
 
 import attrs
 import pytest
-import trustme
 
 import llmws
 from llmws.wire import jsoncodec
@@ -18,15 +16,14 @@ from tests.conformance.watching import watch
 
 RECORDINGS = [*sorted(SHARED.glob("*.jsonl")), *sorted(OWN.glob("*.jsonl"))]
 BYTEWISE = 1
-# Which server, the most it writes at once, whether over TLS, and whether msgspec decodes if it is there.
+# Which server, the most it writes at once, and whether over TLS.
 VARIANTS = {
-    "llmws": (our_server, None, False, True),
-    "llmws-bytewise": (our_server, BYTEWISE, False, True),
-    "llmws-tls": (our_server, None, True, True),
-    "llmws-stdlib-json": (our_server, None, False, False),
-    "websockets": (foreign_server, None, False, True),
-    "websockets-bytewise": (foreign_server, BYTEWISE, False, True),
-    "websockets-tls": (foreign_server, None, True, True),
+    "llmws": (our_server, None, False),
+    "llmws-bytewise": (our_server, BYTEWISE, False),
+    "llmws-tls": (our_server, None, True),
+    "websockets": (foreign_server, None, False),
+    "websockets-bytewise": (foreign_server, BYTEWISE, False),
+    "websockets-tls": (foreign_server, None, True),
 }
 # TLS changes nothing behind the socket: a few of them, long and short, will do.
 OVER_TLS = ("compaction", "error", "reasoning", "text", "warm-up")
@@ -38,34 +35,20 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def contexts():
-    authority = trustme.CA()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
-
-
 @contextlib.contextmanager
 def playing(path, variant, contexts):
     """Serve a recording and open a session on it; yield the session and the gate that holds the server."""
-    serve, chunk_bytes, tls, fast = VARIANTS[variant]
-    server_context, client_context = contexts if tls else (None, None)
+    serve, chunk_bytes, secure = VARIANTS[variant]
+    server_context, client_context = contexts if secure else (None, None)
     source, gate = path if serve is our_server else read(path), threading.Event()
     if chunk_bytes == BYTEWISE and path == OWN / "deltas-5000.jsonl":
-        chunk_bytes = (
-            7  # 1.3 MB, all alike: seven bytes at a time also cut its frames at every place.
-        )
-    with pytest.MonkeyPatch.context() as patch:
-        if not fast:
-            patch.setattr(jsoncodec, "_fast", None)
-        with (
-            serve(source, gate, ssl_context=server_context, chunk_bytes=chunk_bytes) as base_url,
-            llmws.Session(base_url=base_url, ssl_context=client_context) as session,
-        ):
-            yield session, gate
+        # 1.3 MB, all alike: seven bytes at a time also cut its frames at every place.
+        chunk_bytes = 7
+    with (
+        serve(source, gate, ssl_context=server_context, chunk_bytes=chunk_bytes) as base_url,
+        llmws.Session(base_url=base_url, ssl_context=client_context) as session,
+    ):
+        yield session, gate
 
 
 def test_there_are_real_recordings():
@@ -75,9 +58,9 @@ def test_there_are_real_recordings():
 
 
 @pytest.mark.parametrize(("variant", "path"), CASES)
-def test_a_recording_is_read_back_exactly(variant, path, contexts):
+def test_a_recording_is_read_back_exactly(variant, path, tls):
     parts = read(path)
-    with playing(path, variant, contexts) as (session, gate):
+    with playing(path, variant, tls) as (session, gate):
         for part in parts:
             if part.is_warm_up:
                 fields = {key: part.request[key] for key in part.request if key != "generate"}

@@ -1,12 +1,10 @@
 """The embedded server as openai-python sees it: what its clients make of a recording is what was recorded."""
 
-import ssl
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
-import trustme
 from openai.lib.responses_websocket import ResponsesWebSocketLimits, ResponsesWebSocketSession
 
 from llmws.testing import Server, fingerprint, rules
@@ -31,20 +29,10 @@ ANSWERED = sorted(
 )
 
 
-@pytest.fixture(scope="module")
-def contexts():
-    authority = trustme.CA()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
-
-
 @pytest.fixture(params=["plain", "tls"])
-def peer(request, contexts):
+def peer(request, tls_without_tickets):
     """Return what opens a server, and what opens a client of it with its WebSocket options."""
-    server_context, client_context = contexts if request.param == "tls" else (None, None)
+    server_context, client_context = tls_without_tickets if request.param == "tls" else (None, None)
     clients = []
 
     def serve(*arguments, **options):

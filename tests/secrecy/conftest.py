@@ -1,10 +1,8 @@
 """What every test here has: a canary, and evidence that is searched for it afterwards."""
 
-import ssl
 from pathlib import Path
 
 import pytest
-import trustme
 
 from tests.secrecy.leaks import Evidence
 from tests.secrecy.scenes import CANARIES, WAYS, as_callable
@@ -34,16 +32,6 @@ def evidence(canary, search):
         yield evidence
     assert evidence.texts
     assert evidence.leaks(CANARIES[canary]) == []
-
-
-@pytest.fixture(scope="module")
-def tls():
-    authority = trustme.CA()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
 
 
 @pytest.fixture(params=[*WAYS, "query"], ids=lambda way: getattr(way, "__name__", way))
