@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from ..errors import OutboxFullError, SessionClosedError, WouldDeadlockError
+from ..errors import ConnectError, OutboxFullError, SessionClosedError, WouldDeadlockError
 from ..secret import Secret
 from ..timeouts import Timeouts
 from ..wire.callbacks import CallbackThreads
@@ -81,6 +81,7 @@ class Core:
         Raises:
             SessionClosedError: The session was closed.
             OutboxFullError: The requests that wait would pass 64 MiB.
+            ConnectError: The system has no thread for the connection.
         """
         size_bytes = len(turn.payload)
         with self._lock:
@@ -93,7 +94,12 @@ class Core:
                     f"pass {_MAX_OUTBOX_BYTES:,}: wait for earlier turns first."
                 )
             self._submitted_bytes += size_bytes
-        self.connection.post(Submit(turn))
+        try:
+            self.connection.post(Submit(turn))
+        except ConnectError:
+            with self._lock:
+                self._submitted_bytes -= size_bytes
+            raise
 
     def post(self, given: Any) -> None:
         """Hand something to the router; takes no lock."""
@@ -123,7 +129,7 @@ class Core:
             return list(self._busy)
 
     def stop(self) -> None:
-        """End everything soon; takes no lock, never blocks, may be repeated."""
+        """End everything soon; waits for no lock, never blocks, may be repeated."""
         self.closed = True
         self.connection.stop()
 

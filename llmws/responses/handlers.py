@@ -70,6 +70,9 @@ class Handlers:
         outcome: Gives the turn's response, or its error; called after the end alone.
         keep: Told when there is somebody to serve.
         release: Told when the turn has ended and every callback was told.
+
+    Attributes:
+        threads: As given; those of another process after a fork.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Handlers:
         release: Callable[[Handlers], None],
     ) -> None:
         self._turn = turn
-        self._threads = threads
+        self.threads = threads
         self._outcome = outcome
         self._keep = keep
         self._release = release
@@ -115,10 +118,10 @@ class Handlers:
         self._register(name, fn)
         self._keep(self)
         if self._listening:
-            self._threads.schedule(self._strand)
+            self.threads.schedule(self._strand)
         else:
             self._listening = True
-            self._turn.inbox.listen(lambda: self._threads.schedule(self._strand))
+            self._turn.inbox.listen(lambda: self.threads.schedule(self._strand))
 
     def _register(self, name: str, fn: Callable[[Any], object]) -> _Registration:
         if name not in NAMES:
@@ -137,7 +140,7 @@ class Handlers:
 
         A callback thread that waits does the work meanwhile: the others may all be waiting too.
         """
-        if self._threads.on_own_thread:
+        if self.threads.on_own_thread:
             seconds = left()
             deadline = None if seconds is None else time.monotonic() + seconds
             return self.run_here({}, left, deadline)
@@ -166,7 +169,7 @@ class Handlers:
         Returns:
             Whether that came in time.
         """
-        if not self._threads.take_over(self._strand, left):
+        if not self.threads.take_over(self._strand, left):
             return False
         own: list[_Registration] = []
         try:
@@ -183,7 +186,7 @@ class Handlers:
             for registration in own:
                 # Nobody else serves it, so that nobody must wait for it.
                 self._registrations.remove(registration)
-            self._threads.give_back(self._strand)
+            self.threads.give_back(self._strand)
 
     def _all_told(self) -> bool:
         return self._turn.ended and all(r.told_end for r in list(self._registrations))

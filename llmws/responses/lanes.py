@@ -140,9 +140,10 @@ class Lanes:
             given: One of the link's actions, ``Submit``, ``Cancel``, ``Overflowed``, ``Crashed``, ``Stop`` or ``Tick``.
         """
         self._now = now
-        self._actions = []
         self._HANDLERS[type(given)](self, given)
-        return self._actions
+        # Not kept: they hold messages and logs, and the next step may be long in coming.
+        actions, self._actions = self._actions, []
+        return actions
 
     @property
     def deadline(self) -> float | None:
@@ -258,7 +259,12 @@ class Lanes:
     def _gave_up(self, given: GaveUp) -> None:
         queue, self._queue = self._queue, deque()
         for turn in queue:
-            self._finish(turn, fresh(given.error))
+            limit = turn.timeouts.connect
+            if given.timeout is not None and (limit is None or limit > given.timeout):
+                self._queue.append(turn)  # The dial had another turn's shorter limit.
+            else:
+                self._finish(turn, fresh(given.error))
+        self._advance(fresh=True)
 
     def _crashed(self, given: Crashed) -> None:
         def error(turn: Turn) -> TurnError:
@@ -439,7 +445,6 @@ class Lanes:
             self.counters.usage += usage
 
     def _notice(self, turn: Turn, raw: dict[str, Any]) -> None:
-        turn.noticed = True
         self._actions.append(Append(turn.inbox, [Notice(raw["type"], raw)], 0))
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {

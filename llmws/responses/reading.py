@@ -91,18 +91,24 @@ def read(
         if milestone is None:
             if turn.state is TurnState.OUTPUT or _begins_output(turn, event, reading):
                 items.append(event)
-        else:
-            try:
-                event = _refusal_without_keys(event, hide)
-            except RecursionError:
-                why = "The server sent a refusal that nests too deep to be read."
-                reading.fault = RemoteProtocolError(why, **turn.facts())
-                break
-            if milestone(turn, event, reading):
-                reading.last = True
-                break
+        elif _reached(milestone, turn, event, reading, hide):
+            break
     reading.position = index + 1
     return reading
+
+
+def _reached(
+    milestone: _Milestone, turn: Turn, event: Event, reading: Reading, hide: Callable[[Any], Any]
+) -> bool:
+    """Move the turn's state on; return whether nothing more is to be read for it."""
+    try:
+        event = _refusal_without_keys(event, hide)
+    except RecursionError:
+        words = "The server sent a refusal that nests too deep to be read."
+        reading.fault = RemoteProtocolError(words, **turn.facts())
+        return True
+    reading.last = milestone(turn, event, reading)
+    return reading.last
 
 
 def _refusal_without_keys(event: Event, hide: Callable[[Any], Any]) -> Event:
@@ -167,7 +173,8 @@ def _error(turn: Turn, event: Any, reading: Reading) -> bool:
     return turn.state is TurnState.SENT
 
 
-_MILESTONES: dict[type[Event], Callable[[Turn, Any, Reading], bool]] = {
+_Milestone = Callable[[Turn, Any, Reading], bool]
+_MILESTONES: dict[type[Event], _Milestone] = {
     ResponseStarted: _started,
     ResponseFinished: _finished,
     ErrorEvent: _error,

@@ -199,6 +199,7 @@ class Session:
             ConfigurationError: A field cannot be sent; nothing was.
             SessionClosedError: The session was closed.
             OutboxFullError: Too many bytes of requests wait to be written.
+            ConnectError: The system has no thread for the connection.
         """
         return self._begin(input, timeouts, params, warm_up=False)
 
@@ -317,7 +318,7 @@ class Session:
 
         Args:
             wait: Wait for the end, at most ``Timeouts.close``. In a callback, and on the I/O thread, nothing is ever
-                waited for. False also suits a signal handler: no lock is taken.
+                waited for. False also suits a signal handler: no lock is waited for.
         """
         core = self._core
         core.stop()

@@ -297,9 +297,9 @@ class Accumulator:
         missing: dict[str, Any] = {
             name: self._base[name]
             for name in ("id", "model")
-            if name not in raw and name in self._base
+            if not raw.get(name) and name in self._base
         }
-        if "status" not in raw:
+        if not string_or_none(raw.get("status")):
             missing["status"] = terminal.status
         # An explicit list, even an empty one, is the server's word; null or nothing says "as I sent it before".
         if not isinstance(raw.get("output"), list):

@@ -295,7 +295,8 @@ class Stream:
 
     def _prepare_handlers(self) -> Handlers:
         with self._turn.inbox.reader_lock:
-            if self._handlers is None:
+            # A forked child has callback threads of its own, and leaves the parent's callbacks to the parent.
+            if self._handlers is None or self._handlers.threads is not self._owner.callbacks:
                 self._handlers = Handlers(
                     self._turn,
                     self._owner.callbacks,

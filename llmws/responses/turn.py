@@ -77,7 +77,6 @@ class Turn:
         suspicious: Whether an event before ``response.created`` may still be the lane's last turn's, which ended by an
             error without a terminal event.
         replayed: Whether it was sent a second time.
-        noticed: Whether the log holds notices beside events.
         missing_events: Sequence numbers that were left out.
         repeated_events: Sequence numbers that came again.
     """
@@ -94,7 +93,6 @@ class Turn:
     error_event: ErrorEvent | None = None
     suspicious: bool = False
     replayed: bool = False
-    noticed: bool = False
     missing_events: int = 0
     repeated_events: int = 0
     # The clocks of the phases; None while a phase has not begun.

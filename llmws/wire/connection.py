@@ -138,6 +138,9 @@ class Connection:
         Hand something to the I/O thread, starting it if need be; never blocks.
 
         After the end it is handed back: an inbox that it carries is not left to wait.
+
+        Raises:
+            ConnectError: The system has no thread for the connection; nothing was posted.
         """
         if not self._started:
             self._start()
@@ -189,7 +192,10 @@ class Connection:
             if not self._started and not self._stopped.is_set():
                 self._poll = self._poll or self._make_poll()
                 live_connections.add(self)
-                self._spawn(self.name, self.run)
+                try:
+                    self._spawn(self.name, self.run)
+                except RuntimeError as exc:
+                    raise ConnectError(f"No thread for the connection: {exc}.") from exc
                 self._started = True
 
     def _refuse_posts(self) -> None:
@@ -214,10 +220,11 @@ class Connection:
             # The thread's last line: no reader may wait for a thread that is gone.
             logger.exception("%s: the I/O thread failed", self.name)
             # What was decided stays so: the router has let go of inboxes that it wished to end.
-            ends = [action for action in self._todo if type(action) is Finish]
+            decided = list(self._todo)
             self._todo.clear()
-            self._carry(ends)
-            self._carry(self._router.step(self._clock(), Crashed(exc)))
+            decided += self._router.step(self._clock(), Crashed(exc))
+            # Nothing else: what failed once might fail again.
+            self._carry([action for action in decided if type(action) is Finish])
         finally:
             self._over(poll)
 

@@ -129,7 +129,9 @@ class Link:
         self._now = 0.0
         self._actions: list[Action] = []
         self._wanted = False
+        # The limit of the next dial, and of the one that is under way.
         self._dial_timeout: float | None = None
+        self._dialled_for: float | None = None
         # Dialling: failures in a row without a useful event between them, and when they began.
         self._failures = 0
         self._failing_since = 0.0
@@ -160,9 +162,10 @@ class Link:
             given: What happened.
         """
         self._now = now
-        self._actions = []
         self._HANDLERS[type(given)](self, given)
-        return self._actions
+        # Not kept: they hold messages and logs, and the next step may be long in coming.
+        actions, self._actions = self._actions, []
+        return actions
 
     @property
     def deadline(self) -> float | None:
@@ -216,6 +219,7 @@ class Link:
 
     def _dial(self) -> None:
         self.state = LinkState.DIALLING
+        self._dialled_for = self._dial_timeout
         self._actions.append(Dial(self._dial_timeout))
 
     def _granted(self, given: Granted) -> None:
@@ -243,11 +247,11 @@ class Link:
         gave_up.__cause__ = error
         return gave_up
 
-    def _give_up(self, error: ConnectError) -> None:
+    def _give_up(self, error: ConnectError, timeout: float | None = None) -> None:
         self.state = LinkState.IDLE
         self._wanted = False
         self._forgive()
-        self._actions.append(GaveUp(error))
+        self._actions.append(GaveUp(error, timeout))
 
     def _dialled(self, given: Dialled) -> None:
         if self._stopping:
@@ -268,7 +272,7 @@ class Link:
         self.state = LinkState.IDLE
         if self._wanted and isinstance(given.error, ConnectTimeout):
             # A limit of the caller's has passed, and like every other one it is not stretched by trying again.
-            self._give_up(given.error)
+            self._give_up(given.error, self._dialled_for)
         elif self._wanted:
             self._dial_or_wait()
 

@@ -248,9 +248,16 @@ class Lost:
 
 @attrs.frozen
 class GaveUp:
-    """No socket can be had; nobody's wish for one is remembered."""
+    """
+    No socket can be had; nobody's wish for one is remembered.
+
+    Attributes:
+        error: Why.
+        timeout: The seconds that the dial was given, if that was too little; else None.
+    """
 
     error: ConnectError
+    timeout: float | None = None
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from llmws.errors import (
+    ConnectError,
     OutboxFullError,
     SessionClosedError,
     StreamCancelledError,
@@ -151,3 +152,14 @@ def test_closing_needs_no_limit(close):
         ended(turn)
         core.stop()
         assert core.connection.join(PATIENCE)
+
+
+def test_a_turn_that_finds_no_thread_takes_no_room(mute, monkeypatch):
+    def spawn(name, target):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as context:
+        context.setattr(mute.connection, "_spawn", spawn)
+        with pytest.raises(ConnectError):
+            mute.submit(turn_of(b"x" * FULL))
+    mute.submit(turn_of(b"x" * FULL))

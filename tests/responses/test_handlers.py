@@ -521,3 +521,32 @@ def test_one_registered_after_the_session_closed_is_still_told():
         stream.wait()
         assert of(told, "text") == ["Hi"]
         assert isinstance(of(told, "done")[0], llmws.Response)
+
+
+def test_callbacks_of_a_run_that_timed_out_are_not_waited_for():
+    rule = Steps()
+    with opened(rule) as (_, session):
+        stream, told = session.stream("x"), []
+        with pytest.raises(WaitTimeout):
+            stream.run(timeout=0.0, text=told.append)
+        rule.let_all()
+        stream.wait(PATIENCE)
+        assert told == []
+        stream.run(PATIENCE, text=told.append)
+        assert told == WORDS
+
+
+def test_a_forked_child_leaves_the_parents_callbacks_to_the_parent():
+    gate = threading.Event()
+    with opened(rules.text("one two three")) as (_, session):
+        stream, told = session.stream("x"), []
+        stream.response(PATIENCE)
+        stream.on("event", lambda event: gate.wait(PATIENCE))
+        parents, core = stream._handlers, session._core
+        try:
+            core._renew()  # What a fork calls.
+            stream.on("done", told.append).wait(PATIENCE)
+            assert [response.text for response in told] == ["one two three"]
+        finally:
+            gate.set()
+            assert parents.wait(lambda: PATIENCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 
 import pytest
 
@@ -10,6 +11,7 @@ from llmws.errors import (
     APIError,
     ConnectError,
     ConnectionLimitError,
+    ConnectTimeout,
     FirstEventTimeout,
     IdleTimeout,
     InboxOverflowError,
@@ -372,7 +374,6 @@ def test_redials_are_told_to_the_turns_that_wait_for_them():
             "delay": 0.5,
             "reason": "refused",
         }
-        assert turn.noticed
 
 
 def test_giving_up_ends_every_turn_each_with_an_error_of_its_own():
@@ -697,3 +698,55 @@ def test_a_repr_shows_the_lane_and_no_content(work):
     assert repr(work.lanes) == ("<Lanes active=<Turn sent response_id=None events=0> queued=1>")
     work.step(cancel(turn))
     assert repr(work.lanes) == "<Lanes active=None queued=1 draining>"
+
+
+def test_a_request_not_begun_when_its_connection_is_retired_goes_to_the_next_one(work):
+    first, second = work.sent(), work.submit(b"[2]")
+    wanted = work.say(created(), completed(), LIMIT)
+    # All in one read, so that the second request was handed to the link and not yet written.
+    assert wanted == [Useful(), Send(second, b"[2]"), Withdraw(second), Drop(), Want(15.0)]
+    assert first.inbox.error is None
+    assert work.step(Opened()) == [Send(second, b"[2]")]
+
+
+def test_a_socket_that_is_retired_before_it_was_of_any_use_is_not_replaced_for_ever():
+    work = Lanework()
+    turn = work.submit()
+    assert work.step(Opened()) == [Send(turn, b"{}")]
+    assert work.say(LIMIT) == []
+
+
+def test_another_lanes_terminal_event_does_not_end_the_draining(work):
+    turn = work.sent()
+    work.say(created())
+    work.step(Cancel(turn, "enough"))
+    following = work.submit(b"[2]")
+    assert work.say({**completed(), "stream_id": "a"}) == []
+    assert work.say(completed()) == [Send(following, b"[2]")]
+
+
+def test_a_dial_that_took_too_long_for_one_turn_is_repeated_for_the_more_patient():
+    work = Lanework()
+    hasty = work.submit(timeouts=Timeouts(connect=0.5))
+    patient, boundless = work.submit(), work.submit(timeouts=Timeouts(connect=None))
+    assert work.step(GaveUp(ConnectTimeout("slow"), 0.5)) == [Want(15.0, fresh=True)]
+    assert isinstance(failure(hasty), ConnectTimeout)
+    assert work.step(GaveUp(ConnectTimeout("slow"), 15.0)) == [Want(None, fresh=True)]
+    assert isinstance(failure(patient), ConnectTimeout)
+    assert not boundless.ended
+
+
+def test_nothing_of_a_turn_is_kept_when_it_has_ended(work):
+    turn = work.sent()
+    work.say(created(), completed())
+    work.finishes.clear()
+    log = weakref.ref(turn.inbox)
+    del turn
+    assert log() is None
+
+
+def test_a_replay_is_logged(work, caplog):
+    work.sent(retry_uncertain=True)
+    with caplog.at_level(logging.INFO, "llmws"):
+        work.step(Lost(1006, "reset"))
+    assert "sent again" in caplog.text

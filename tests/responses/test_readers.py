@@ -194,3 +194,26 @@ def test_slices_and_interrupts_lose_and_repeat_nothing(texts, sizes, interrupts)
         except Interrupt:
             pass
     assert got == texts
+
+
+def test_a_reader_that_another_thread_closes_within_a_step_ends():
+    reader = Reader(log_of([delta("a"), delta("b"), delta("c")]), texts_of)
+
+    class Closing(list):
+        def __getitem__(self, index):
+            reader.close()
+            return super().__getitem__(index)
+
+    assert next(reader) == "a"
+    reader._batch = Closing(reader._batch)
+    assert next(reader) == "b"
+    assert list(reader) == []
+
+
+def test_a_reader_that_is_closed_while_it_waits_gives_nothing_more():
+    def source(cursor, most):
+        reader.close()
+        return [delta("late")]
+
+    reader = Reader(source, texts_of)
+    assert list(reader) == []

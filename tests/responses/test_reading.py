@@ -185,3 +185,23 @@ def test_any_cut_into_batches_reads_the_same(events, cuts, suspicious):
     assert (apart.state, apart.response_id) == (whole.state, whole.response_id)
     if messages:
         assert position == once.position
+
+
+def test_a_late_event_of_the_turn_before_does_not_begin_the_numbering():
+    made = turn(suspicious=True)
+    late = {**completed("before", status="failed"), "sequence_number": 7}
+    said = [{**created("r"), "sequence_number": 0}, {**delta(), "sequence_number": 1}]
+    reading = reading_of(made, late, *said, strict=True)
+    assert reading.fault is None
+    assert (reading.dropped, len(reading.items)) == (1, 2)
+    assert (made.missing_events, made.repeated_events) == (0, 0)
+
+
+def test_a_refusal_that_nests_too_deep_to_be_searched_for_keys_ends_the_turn():
+    def hide(value):
+        raise RecursionError
+
+    reading = read(turn(), encoded([error()]), 0, strict=False, hide=hide)
+    assert isinstance(reading.fault, RemoteProtocolError)
+    assert "nests too deep" in str(reading.fault)
+    assert (reading.items, reading.position) == ([], 1)

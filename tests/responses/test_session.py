@@ -619,3 +619,22 @@ def test_the_repr_of_a_session_and_of_its_stats_show_no_secret():
         session.create(f"about {KEY}")
         assert "canary" not in repr(session) + repr(session.stats)
         assert "turns=1" in repr(session.stats)
+
+
+def test_leaving_a_session_waits_for_the_turns_that_callbacks_begin():
+    told = []
+    with opened(rules.text("one")) as (_, session):
+
+        def again(response):
+            session.stream("again").on("done", told.append).on("error", told.append)
+
+        session.stream("first").on("done", again)
+    assert [response.text for response in told] == ["one"]
+
+
+def test_a_closed_session_stays_closed_in_a_forked_child():
+    with opened() as (_, session):
+        session.close()
+        session._restart_core()  # What a fork calls.
+        with pytest.raises(SessionClosedError):
+            session.create("Hi")

@@ -418,3 +418,16 @@ def test_no_events_however_garbled_make_the_fold_raise(raws):
     ended = any(raw["type"] in TERMINAL_TYPES for raw in raws)
     assert ended or accumulator.response(finish_reason="error").finish_reason == "error"
     assert json.dumps(raws) == before
+
+
+@pytest.mark.parametrize("left_out", [{}, {"id": None, "model": None, "status": None}])
+def test_a_terminal_that_leaves_out_what_is_known_says_it_all_the_same(left_out):
+    started = {"id": "r", "model": "m", "status": "in_progress"}
+    response = fold(
+        [
+            {"type": "response.created", "response": started},
+            {"type": "response.completed", "response": {"output": [], **left_out}},
+        ]
+    )
+    assert (response.id, response.model, response.status) == ("r", "m", "completed")
+    assert response.finish_reason == "stop"

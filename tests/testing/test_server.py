@@ -36,8 +36,8 @@ def descriptors():
 
 @pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="descriptors cannot be counted here")
 @pytest.mark.parametrize("secure", [False, True])
-def test_close_ends_everything_and_leaves_nothing(secure, tls):
-    server_context, client_context = tls if secure else (None, None)
+def test_close_ends_everything_and_leaves_nothing(secure, tls_without_tickets):
+    server_context, client_context = tls_without_tickets if secure else (None, None)
     before = descriptors()
 
     def rule(request):
@@ -97,8 +97,8 @@ def test_the_port_can_be_chosen_and_is_free_again_afterwards():
         assert server.base_url == f"http://127.0.0.1:{port}/v1"
 
 
-def test_over_tls_several_lanes_write_while_the_client_writes(tls):
-    server_context, client_context = tls
+def test_over_tls_several_lanes_write_while_the_client_writes(tls_without_tickets):
+    server_context, client_context = tls_without_tickets
     with Server(rule=rules.text("y" * 4000), ssl_context=server_context) as server:
         assert server.base_url.startswith("https://")
         with open_socket(server, ssl=client_context) as ws:
@@ -113,8 +113,8 @@ def test_over_tls_several_lanes_write_while_the_client_writes(tls):
         server.check()
 
 
-def test_a_client_that_refuses_the_certificate_disturbs_nobody(tls):
-    server_context, client_context = tls
+def test_a_client_that_refuses_the_certificate_disturbs_nobody(tls_without_tickets):
+    server_context, client_context = tls_without_tickets
     with Server(ssl_context=server_context) as server:
         with pytest.raises(ssl.SSLCertVerificationError):
             raw_socket(server, ssl.create_default_context())

@@ -265,3 +265,19 @@ def test_work_is_not_held_up_by_one_who_waits_to_take_over(group, monkeypatch):
     monkeypatch.setattr(callbacks, "_IDLE_SECONDS", 0.05)
     with group._changed:
         group._changed.notify_all()
+
+
+def test_a_system_without_threads_costs_the_caller_nothing_and_no_work(group, monkeypatch, caplog):
+    done = threading.Event()
+    with monkeypatch.context() as context:
+
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        context.setattr(threading.Thread, "start", refuse)
+        group.schedule(Strand(done.set))
+    assert "no thread for callbacks" in caplog.text
+    other = threading.Event()
+    group.schedule(Strand(other.set))
+    assert other.wait(WAIT)
+    assert done.wait(WAIT)

@@ -18,6 +18,7 @@ from llmws.wire.ports import Append, Crashed, Finish, Overflowed
 from llmws.wire.process import live_connections
 from llmws.wire.steps import (
     Deliver,
+    Dial,
     Finished,
     GaveUp,
     Lost,
@@ -606,3 +607,39 @@ def test_the_connection_knows_its_own_thread(bench):
 
 def test_a_repr_says_where_it_stands(bench):
     assert repr(bench.connection) == "<Connection llmws-test-1 IDLE dials=0>"
+
+
+def test_a_stop_while_the_thread_is_being_started_reaches_it(bench):
+    def spawn(name, target):
+        bench.connection.stop()
+        bench.spawned.append((name, target))
+
+    bench.connection._spawn = spawn
+    bench.connection.post("given")
+    assert bench.router.told == []
+    _, target = bench.spawned.pop()
+    target()
+    assert bench.router.of(Stop) == [Stop()]
+    assert bench.connection.join(0.0)
+
+
+def test_after_a_crash_nothing_but_ends_is_carried_out(bench):
+    inbox = Inbox()
+    bench.router.answers[Crashed] = lambda given: [Dial(1.0), Finish(inbox, None)]
+    bench.connection.post([object()])
+    bench.connection.run()
+    assert inbox.ended
+    assert bench.connection.counters.dials == 0
+
+
+def test_a_connection_without_a_thread_to_run_on_says_so_and_may_be_tried_again(bench):
+    def spawn(name, target):
+        raise RuntimeError("can't start new thread")
+
+    spawn_later, bench.connection._spawn = bench.connection._spawn, spawn
+    with pytest.raises(ConnectError, match="can't start new thread"):
+        bench.connection.post("first")
+    bench.connection._spawn = spawn_later
+    bench.connection.post("second")
+    bench.turn()
+    assert bench.router.told == ["second"]

@@ -157,3 +157,15 @@ def test_threads_are_daemons_with_a_name():
     spawn_thread("llmws-test-dial", target)
     assert done.wait(20)
     assert seen == [("llmws-test-dial", True)]
+
+
+def test_a_dial_without_a_thread_to_run_on_fails():
+    def spawn(name, target):
+        raise RuntimeError("can't start new thread")
+
+    posts = []
+    dialling = Dialling(Desk().dial, posts.append, spawn)
+    dialling.start("name-dial", 100.0, 5.0)
+    (result,) = posts
+    assert dialling.accept(result)
+    assert "can't start new thread" in str(result.error)

@@ -133,8 +133,9 @@ def test_an_error_that_no_repeat_helps_gives_up_as_itself(life):
 
 def test_a_dial_that_used_up_its_time_is_not_repeated(life):
     life.step(Want(5.0))
+    life.step(Want(9.0))  # This one came while the dial was under way.
     error = ConnectTimeout("too long")
-    assert life.step(DialFailed(error)) == [GaveUp(error)]
+    assert life.step(DialFailed(error)) == [GaveUp(error, 5.0)]
 
 
 @pytest.mark.parametrize(("asked", "delay"), [(0.0, 0.25), (7.0, 7.0), (60.0, 60.0)])
