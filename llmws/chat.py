@@ -36,7 +36,7 @@ def run(model: str = MODEL, base_url: str | None = None) -> int:
 
     Raises:
         ConfigurationError: There is no key, or the base URL cannot be used.
-        KeyboardInterrupt: Ctrl-C while no answer was under way.
+        KeyboardInterrupt: Ctrl-C while no answer was under way and questions come from a pipe.
     """
     interactive = _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
     with Session(model, base_url=base_url) as session:
@@ -64,12 +64,15 @@ def _questions(prompt: str) -> Iterator[str]:
     while sys.stdin is not None:
         try:
             line = input(prompt)
-        except (EOFError, KeyboardInterrupt) as exc:
+        except EOFError:
             if prompt:
                 show()  # What comes next, such as the shell's prompt, begins on a line of its own.
-            if isinstance(exc, KeyboardInterrupt):
-                raise
             return
+        except KeyboardInterrupt:
+            if not prompt:
+                raise
+            show()  # As in a shell, the line is given up and the next one asked for.
+            continue
         if line.strip():
             yield line
 

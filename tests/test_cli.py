@@ -390,6 +390,16 @@ class Terminal:
                 return self.program.wait(2)
         raise AssertionError(f"{keys!r} does not end the program.")
 
+    def press_until(self, keys, words):
+        """Press until words are shown; again, and with a key that is waited for, for the reason above."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            self.press(keys)
+            with contextlib.suppress(AssertionError):
+                return self.expect(words, 2)
+            self.press(" ")
+        raise AssertionError(f"{keys!r} does not lead to {words!r}.")
+
     def rest(self):
         """Return what a program that has ended showed last."""
         shown = b""
@@ -398,9 +408,9 @@ class Terminal:
                 shown += data
         return shown.decode()
 
-    def expect(self, words):
+    def expect(self, words, seconds=SECONDS):
         """Read until these words were shown, and return what was shown up to there."""
-        shown, deadline = b"", time.monotonic() + SECONDS
+        shown, deadline = b"", time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._master, selectors.EVENT_READ)
             while not shown.endswith(words.encode()):
@@ -430,7 +440,11 @@ def test_ctrl_c_in_an_answer_stops_the_answer_and_not_the_program():
         terminal.expect("> ")
         # Nobody waits for the rest of the answer: the next question goes over a new connection.
         assert [entry.connection for entry in server.ledger.requests] == [1, 2]
-        assert terminal.press_to_leave("\x03") == 130
+        # At the prompt it gives up the line and asks for the next one; Ctrl-D leaves.
+        terminal.press("half a quest")
+        terminal.expect("half a quest")
+        terminal.press_until("\x03", "> ")
+        assert terminal.press_to_leave("\x04") == 0
         assert "Traceback" not in terminal.rest()
 
 

@@ -17,9 +17,10 @@ FLOORS = [
 
     "wire/__init__",
     "wire/jsoncodec", "wire/framing", "wire/backoff", "wire/parts", "wire/scrub", "wire/differences", "wire/recording",
+    "wire/inbox", "wire/process",
     "wire/endpoint", "wire/deadline", "wire/upgrade", "wire/dial", "wire/dialling",
-    "wire/inbox", "wire/ports", "wire/steps", "wire/outbox", "wire/link",
-    "wire/poll", "wire/callbacks", "wire/process", "wire/connection",
+    "wire/ports", "wire/steps", "wire/outbox", "wire/link",
+    "wire/poll", "wire/callbacks", "wire/connection",
 
     "responses/__init__",
     "responses/views", "responses/apierrors", "responses/events", "responses/items", "responses/chunks",

@@ -248,8 +248,8 @@ class Handlers:
         try:
             registration.context.run(registration.call, value)
         except BaseException as exc:
-            if isinstance(exc, KeyboardInterrupt) and _on_main_thread():
-                raise  # Ctrl-C in ``run()`` is for the program, wherever it happens to strike.
+            if isinstance(exc, (KeyboardInterrupt, SystemExit)) and _on_main_thread():
+                raise  # In ``run()`` these are for the program, wherever they happen to strike.
             # User code may raise anything; neither the turn nor its readers are to blame.
             logger.exception("a %r callback raised", registration.name)
             if registration.name != "callback_error":

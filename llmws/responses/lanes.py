@@ -225,17 +225,19 @@ class Lanes:
 
     def _lost(self, given: Lost) -> None:
         given = attrs.evolve(given, reason=self._hide(given.reason))
-        turn, retired = self._active, self._retired
+        turn = self._active
         self._open, self._active = False, None
         self._retired = self._draining_until = None
         if turn is not None:
             if turn.state is TurnState.QUEUED:
+                raw = {"type": "llmws.redial", "attempt": 1, "delay": 0.0, "reason": given.reason}
+                self._notice(turn, raw)
                 self._queue.appendleft(turn)
                 self._note_due(turn)
             elif turn.state is TurnState.SENT and turn.retry_uncertain and not turn.replayed:
                 self._replay(turn, given)
             else:
-                self._finish(turn, _interruption(turn, given, retired))
+                self._finish(turn, _interruption(turn, given))
         self._advance()
 
     def _replay(self, turn: Turn, lost: Lost) -> None:
@@ -360,6 +362,9 @@ class Lanes:
             self._active = None
             self._queue.appendleft(turn)
             self._note_due(turn)
+        elif turn is not None and turn.state is TurnState.SENT and turn.error_event is None:
+            # Refused together with the connection, which is closed next, or is not.
+            turn.error_event, turn.error_at = event, self._now + _ERROR_GRACE
         self._advance()
 
     def _unclaimed(self, message: bytes | bytearray) -> None:
@@ -464,14 +469,12 @@ class Lanes:
     }
 
 
-def _interruption(turn: Turn, lost: Lost, retired: ErrorEvent | None) -> TurnError:
+def _interruption(turn: Turn, lost: Lost) -> TurnError:
     """Return the error of a turn whose link was lost."""
     facts = turn.facts()
     if turn.error_event is not None:
+        facts["may_have_been_billed"] = turn.state is not TurnState.SENT
         return from_event(turn.error_event, **facts)
-    if retired is not None and turn.state is TurnState.SENT:
-        facts["may_have_been_billed"] = False
-        return from_event(retired, **facts)
     if lost.violation:
         return RemoteProtocolError(f"The turn ended early: {lost.reason}.", **facts)
     words = f"The connection ended before the response did: close code {lost.code}"

@@ -146,6 +146,7 @@ def _begins_output(turn: Turn, event: Event, reading: Reading) -> bool:
 def _started(turn: Turn, event: Any, reading: Reading) -> bool:
     if turn.state is TurnState.SENT:
         turn.state = TurnState.ACCEPTED
+        turn.error_event = turn.error_at = None  # It was not refused after all.
         turn.response_id = event.response_id
         turn.suspicious = False
         reading.useful = True

@@ -105,6 +105,12 @@ def _input(given: Any) -> Any:
     if isinstance(given, Mapping):
         return [dict(given)]
     if isinstance(given, (list, tuple)):
+        for index, item in enumerate(given):
+            if not isinstance(item, Mapping):
+                raise ConfigurationError(
+                    f"input[{index}] is of type {type(item).__name__}: an item is a dict, such as "
+                    '{"role": "user", "content": "…"}.'
+                )
         return list(given)
     raise ConfigurationError(
         f"input is of type {type(given).__name__}: give a string, one item (a dict) or a list of items."

@@ -324,6 +324,7 @@ class Session:
         core.stop()
         if wait and not core.connection.on_own_thread and not core.callbacks.on_own_thread:
             core.connection.join(self._timeouts.close)
+            core.callbacks.retire()
 
     def __enter__(self) -> Session:
         return self
@@ -362,7 +363,8 @@ def _keys_of(credentials: Credentials, endpoint: Endpoint) -> Callable[[], tuple
 
 def _responses_url(base_url: str | None) -> str:
     """Append the resource to a base URL, before its query; None means as the environment or OpenAI has it."""
-    base_url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_BASE_URL
+    if base_url is None:
+        base_url = os.environ.get("OPENAI_BASE_URL") or _DEFAULT_BASE_URL
     head, mark, query = base_url.partition("?")
     return f"{head.rstrip('/')}/responses{mark}{query}"
 

@@ -11,7 +11,7 @@ From SENT on the server may be working on it, so from there on it is not repeate
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -147,37 +147,52 @@ class Turn:
     @property
     def deadline(self) -> float | None:
         """When the first of its limits passes, or None."""
-        due = [at for at, *_ in self._limits()]
-        return min(due) if due else None
+        total, phase = self.timeouts.total, self._phase()
+        due = None if total is None else self.started_at + total
+        if phase is None:
+            return due
+        return phase.due if due is None else min(due, phase.due)
 
     def overdue(self, now: float) -> TurnTimeout | None:
         """Return the error of the limit that passed first, or None if none has."""
-        passed = [limit for limit in self._limits() if limit[0] <= now]
-        if not passed:
+        total, phase = self.timeouts.total, self._phase()
+        limits = [phase] if phase is not None else []
+        if total is not None:
+            limits.append(
+                _Limit(self.started_at + total, total, TotalTimeout, "The turn did not end")
+            )
+        passed = min(limits, key=lambda limit: limit.due, default=None)
+        if passed is None or passed.due > now:
             return None
-        _, error, seconds, words = min(passed, key=lambda limit: limit[0])
-        return error(f"{words} within {seconds:g} s.", **self.facts())
+        return passed.error(f"{passed.words} within {passed.seconds:g} s.", **self.facts())
 
-    def _limits(self) -> list[tuple[float, type[TurnTimeout], float, str]]:
+    def _phase(self) -> _Limit | None:
+        """Return the limit of the phase that the turn is in, or None if that phase has none."""
         limits = self.timeouts
-        found: list[tuple[float, type[TurnTimeout], float, str]] = []
-        if limits.total is not None:
-            words = "The turn did not end"
-            found.append((self.started_at + limits.total, TotalTimeout, limits.total, words))
         if self.state is TurnState.QUEUED:
-            if limits.lane_wait is not None:
-                words = "The request could not begin to be written"
-                due = self.queued_at + limits.lane_wait
-                found.append((due, LaneTimeout, limits.lane_wait, words))
-        elif self.last_event_at is not None:
-            if limits.idle is not None:
-                words = "No further event came"
-                found.append((self.last_event_at + limits.idle, IdleTimeout, limits.idle, words))
-        elif self.written_at is not None and limits.first_event is not None:
-            words = "The server sent no event"
-            due = self.written_at + limits.first_event
-            found.append((due, FirstEventTimeout, limits.first_event, words))
-        return found
+            words = "The request could not begin to be written"
+            return _limit(self.queued_at, limits.lane_wait, LaneTimeout, words)
+        if self.last_event_at is not None:
+            return _limit(self.last_event_at, limits.idle, IdleTimeout, "No further event came")
+        words = "The server sent no event"
+        return _limit(self.written_at, limits.first_event, FirstEventTimeout, words)
+
+
+class _Limit(NamedTuple):
+    """A limit that runs: when it passes, how long it was, and what to say then."""
+
+    due: float
+    seconds: float
+    error: type[TurnTimeout]
+    words: str
+
+
+def _limit(
+    since: float | None, seconds: float | None, error: type[TurnTimeout], words: str
+) -> _Limit | None:
+    if since is None or seconds is None:
+        return None
+    return _Limit(since + seconds, seconds, error, words)
 
 
 @attrs.frozen

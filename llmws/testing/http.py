@@ -97,6 +97,9 @@ class HTTPReader:
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             if len(self._buffer) > _MAX_HEAD_BYTES:
                 raise Refusal(431, "head_too_large", f"The head passes {_MAX_HEAD_BYTES} bytes.")
+            if self._buffer and not self._buffer[:1].isalpha():
+                # Such as a client that speaks TLS: it would wait for an answer to its first bytes.
+                raise Refusal(400, "bad_request", "These bytes are no HTTP.")
             if not self._more():
                 return None
         lines = bytes(self._buffer[:end]).decode("latin-1").split("\r\n")

@@ -71,8 +71,7 @@ class Server:
     ) -> None:
         if recording is not None and rule is not None:
             raise ConfigurationError("Give a recording or a rule: one of them answers, not both.")
-        if chunk_bytes is not None and chunk_bytes < 1:
-            raise ConfigurationError(f"chunk_bytes is {chunk_bytes}: give 1 or more, or None.")
+        _check(rule, ssl_context, port, chunk_bytes, delay)
         self._replay = None if recording is None else Replay(recording)
         self._stage = Stage(self._replay or answering(rule or echo()), delay=delay)
         self._ssl_context = ssl_context
@@ -209,3 +208,21 @@ class Server:
         sock.send(accepted)
         connection = WebSocket(sock, self._stage, number, public_headers(head.headers))
         connection.run(reader.rest())
+
+
+def _check(
+    rule: object, ssl_context: object, port: object, chunk_bytes: object, delay: object
+) -> None:
+    """Refuse arguments that make no sense, before a socket is opened."""
+    if rule is not None and not callable(rule):
+        raise ConfigurationError(
+            f"rule is {rule!r}: give a function of a request, such as rules.echo()."
+        )
+    if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+        raise ConfigurationError(f"ssl_context is {ssl_context!r}: give an ssl.SSLContext.")
+    if not (isinstance(port, int) and 0 <= port <= 65_535):
+        raise ConfigurationError(f"port is {port!r}: give a number from 0 to 65535.")
+    if chunk_bytes is not None and not (isinstance(chunk_bytes, int) and chunk_bytes >= 1):
+        raise ConfigurationError(f"chunk_bytes is {chunk_bytes!r}: give 1 or more, or None.")
+    if not (isinstance(delay, (int, float)) and 0 <= delay < threading.TIMEOUT_MAX):
+        raise ConfigurationError(f"delay is {delay!r}: give seconds from 0 up.")

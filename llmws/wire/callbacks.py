@@ -62,6 +62,7 @@ class CallbackThreads:
         self._line: deque[Strand] = deque()
         self._threads = 0
         self._idle = 0
+        self._idle_seconds = _IDLE_SECONDS
         self._idents: set[int] = set()
 
     def __repr__(self) -> str:
@@ -126,6 +127,12 @@ class CallbackThreads:
         if again:
             self.schedule(strand)
 
+    def retire(self) -> None:
+        """Let threads end as soon as they have no work; work that still comes is done all the same."""
+        with self._lock:
+            self._idle_seconds = 0.0
+            self._changed.notify_all()
+
     @property
     def on_own_thread(self) -> bool:
         """Whether the caller is one of these threads."""
@@ -154,8 +161,8 @@ class CallbackThreads:
                         return strand
                     strand._again = True  # Somebody took it over while it stood in line.
                 self._idle += 1
-                notified = self._changed.wait(_IDLE_SECONDS)
+                notified = self._changed.wait(self._idle_seconds)
                 self._idle -= 1
-                if not notified and not self._line:
+                if not self._line and not (notified and self._idle_seconds):
                     self._threads -= 1
                     return None

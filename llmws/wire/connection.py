@@ -123,6 +123,7 @@ class Connection:
         self._sock: socket.socket | None = None
         self._todo: deque[Any] = deque()
         self._stopping = False
+        self._due: float | None = None  # When a timer runs out, as it was before the last wait.
         self._tapped = False  # Whether the tap was told of this socket.
         self._unread = False  # There may be more to read than select() can see.
         self._blocked_write = False  # The kernel has no room.
@@ -180,10 +181,12 @@ class Connection:
         """Let go of the parent's socket in a forked child: close descriptors, say nothing to the peer."""
         if self._poll is not None:
             self._poll.abandon()
-        if self._sock is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._sock.detach())
-            self._sock = None
+        posted = [post.sock for post in self._posts if isinstance(post, DialResult)]
+        for sock in (self._sock, *posted):
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    os.close(sock.detach())
+        self._sock = None
         self._stopped = threading.Event()
         self._stopped.set()
 
@@ -249,21 +252,20 @@ class Connection:
         self._refuse_posts()
 
     def _timeout(self) -> float | None:
+        deadlines = (self._link.deadline, self._router.deadline, self._dialling.deadline)
+        self._due = min((due for due in deadlines if due is not None), default=None)
         if self._unread or self._posts or self._stopping:
             return 0.0
-        deadlines = (self._link.deadline, self._router.deadline, self._dialling.deadline)
-        due = [deadline for deadline in deadlines if deadline is not None]
-        return max(0.0, min(due) - self._clock()) if due else None
+        return None if self._due is None else max(0.0, self._due - self._clock())
 
     def _tick(self) -> None:
         now = self._clock()
+        if self._due is None or now < self._due:
+            return
         overdue = self._dialling.overdue(now)
         if overdue is not None:
             self.counters.failed_dials += 1
             self._carry(self._link.step(now, DialFailed(overdue)))
-        deadlines = (self._link.deadline, self._router.deadline)
-        if not any(deadline is not None and now >= deadline for deadline in deadlines):
-            return
         # What lies in the kernel came in time, however late this thread is to look.
         self._read()
         self._carry(self._link.step(now, Tick()))

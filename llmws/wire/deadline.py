@@ -7,6 +7,8 @@ byte that a slow peer lets drip; here every operation is held to what is left of
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
 import time
@@ -14,6 +16,7 @@ import time
 import attrs
 
 from ..errors import ConnectError, ConnectTimeout
+from .process import half_made
 
 
 __all__ = ["Deadline", "Loan", "TimedSocket"]
@@ -93,6 +96,18 @@ class TimedSocket:
         self.deadline = deadline
         self.name = name
         self.inbound = bytearray()
+        half_made.add(self)
+
+    def hand_over(self) -> socket.socket:
+        """Return the socket, finished and non-blocking; it is the caller's from now on."""
+        self.sock.setblocking(False)
+        half_made.discard(self)
+        return self.sock
+
+    def abandon_in_child(self) -> None:
+        """Close a forked child's copy of the descriptor, without a word to the peer."""
+        with contextlib.suppress(OSError):
+            os.close(self.sock.detach())
 
     def peer(self) -> str:
         """Return address and port of the other end."""

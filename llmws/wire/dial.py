@@ -119,9 +119,9 @@ def dial(
             _tls(wire, endpoint)
         headers = upgrade(wire, endpoint, credential)
         deadline.check_abandoned()
-        wire.sock.setblocking(False)
-        return Dialled(wire.sock, bytes(wire.inbound), headers, deadline.elapsed(), peer)
+        return Dialled(wire.hand_over(), bytes(wire.inbound), headers, deadline.elapsed(), peer)
     except BaseException:
+        wire.inbound.clear()  # A server may have echoed the request, and this frame is in the traceback.
         wire.sock.close()
         raise
 
@@ -229,7 +229,11 @@ def _socks_tunnel(wire: TimedSocket, proxy: Proxy, endpoint: Endpoint) -> None:
     if loan.failure:
         raise loan.failure
     if problem:
-        raise ConnectError(f"The proxy {proxy} did not open the way to {endpoint}: {problem}.")
+        raise ConnectError(
+            f"The proxy {proxy} did not open the way to {endpoint}: {problem}.",
+            # The same user name and password are refused again, and may be locked for it.
+            retryable="authentication" not in problem.lower(),
+        )
 
 
 def _greet_socks(loan: _SocksLoan, proxy: Proxy, endpoint: Endpoint) -> str:

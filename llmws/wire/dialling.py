@@ -14,7 +14,8 @@ from typing import Protocol
 
 import attrs
 
-from ..errors import ConnectError, ConnectTimeout
+from ..errors import ConnectError, ConnectTimeout, LLMWSError
+from ..secret import redact
 
 
 __all__ = ["DialResult", "Dialling", "spawn_thread"]
@@ -128,7 +129,8 @@ class Dialling:
         except ConnectError as exc:
             self._post(DialResult(attempt, error=exc))
         except BaseException as exc:  # noqa: BLE001  A credentials callable is user code and may raise anything.
-            error = ConnectError(f"The dial failed: {exc!r}", retryable=False)
+            words = str(exc) if isinstance(exc, LLMWSError) else f"{type(exc).__name__}: {exc}"
+            error = ConnectError(f"The dial failed: {redact(words)}", retryable=False)
             # Without its frames, whose variables may hold the key.
             error.__cause__ = exc.with_traceback(None)
             self._post(DialResult(attempt, error=error))

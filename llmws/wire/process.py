@@ -19,7 +19,7 @@ from .backoff import process_budget
 from .inbox import live_inboxes
 
 
-__all__ = ["live_connections", "on_fork"]
+__all__ = ["half_made", "live_connections", "on_fork"]
 
 # Together, for all connections of the process.
 _EXIT_SECONDS = 1.0
@@ -33,9 +33,16 @@ class _Connection(Protocol):
     def abandon_in_child(self) -> None: ...
 
 
+class _HalfMade(Protocol):
+    def abandon_in_child(self) -> None: ...
+
+
 # Connections whose thread runs. They are removed by their own threads, so a WeakSet only guards against what was never
 # started or has crashed.
 live_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+# Sockets that dials are working on; a child that kept its copies would keep the server waiting for their end.
+half_made: weakref.WeakSet[_HalfMade] = weakref.WeakSet()
 
 _owners: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
 
@@ -55,9 +62,10 @@ def _stop_at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for connection in list(live_connections):
-        connection.abandon_in_child()
+    for holder in (*live_connections, *half_made):
+        holder.abandon_in_child()
     live_connections.clear()
+    half_made.clear()
     error = ForkedError(
         "This turn belongs to the parent process, which goes on with it. Start a new turn in this process."
     )

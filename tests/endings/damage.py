@@ -55,23 +55,23 @@ def wake_one(patch: Patch) -> None:
 
 
 def forget_close_code(patch: Patch) -> None:
-    def change(original: Any, a_turn: Any, lost: Any, retired: Any) -> Any:
-        return original(a_turn, attrs.evolve(lost, code=1006), retired)
+    def change(original: Any, a_turn: Any, lost: Any) -> Any:
+        return original(a_turn, attrs.evolve(lost, code=1006))
 
     wrap(patch, lanes, "_interruption", change)
 
 
 def forget_violation(patch: Patch) -> None:
-    def change(original: Any, a_turn: Any, lost: Any, retired: Any) -> Any:
-        return original(a_turn, attrs.evolve(lost, violation=False), retired)
+    def change(original: Any, a_turn: Any, lost: Any) -> Any:
+        return original(a_turn, attrs.evolve(lost, violation=False))
 
     wrap(patch, lanes, "_interruption", change)
 
 
 def forget_error_event(patch: Patch) -> None:
-    def change(original: Any, a_turn: Any, lost: Any, retired: Any) -> Any:
+    def change(original: Any, a_turn: Any, lost: Any) -> Any:
         a_turn.error_event = None
-        return original(a_turn, lost, retired)
+        return original(a_turn, lost)
 
     wrap(patch, lanes, "_interruption", change)
 
@@ -198,7 +198,7 @@ def lose_causes(patch: Patch) -> None:
 
 
 def no_limits(patch: Patch) -> None:
-    patch.setattr(Turn, "_limits", lambda self: [])
+    patch.setattr(Turn, "deadline", None)
     wrap(
         patch,
         Dialling,
@@ -219,17 +219,22 @@ def other_classes(patch: Patch) -> None:
 
 
 def late(patch: Patch) -> None:
-    def change(limits: Any, self: Any) -> Any:
-        return [(due + 0.3, *rest) for due, *rest in limits(self)]
-
-    wrap(patch, Turn, "_limits", change)
+    shift_limits(patch, 0.3)
 
 
 def early(patch: Patch) -> None:
-    def change(limits: Any, self: Any) -> Any:
-        return [(due - 0.2, *rest) for due, *rest in limits(self)]
+    shift_limits(patch, -0.2)
 
-    wrap(patch, Turn, "_limits", change)
+
+def shift_limits(patch: Patch, seconds: float) -> None:
+    deadline = Turn.deadline.fget
+
+    def shifted(self: Turn) -> float | None:
+        due = deadline(self)
+        return None if due is None else due + seconds
+
+    patch.setattr(Turn, "deadline", property(shifted))
+    wrap(patch, Turn, "overdue", lambda overdue, self, now: overdue(self, now - seconds))
 
 
 def skip_drain(patch: Patch) -> None:

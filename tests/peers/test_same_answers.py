@@ -26,7 +26,11 @@ LIMITS = ResponsesWebSocketLimits(
     max_bytes=2**26,
     max_response_bytes=2**24,
 )
-RECORDINGS = [*sorted(SHARED.glob("*.jsonl")), *sorted(OWN.glob("*.jsonl"))]
+RECORDINGS = [
+    *sorted(SHARED.glob("*.jsonl")),
+    # 5,000 deltas are for llmws to read; the SDK takes seconds for them, and shows nothing new.
+    *sorted(path for path in OWN.glob("*.jsonl") if path.stem != "deltas-5000"),
+]
 
 
 @pytest.fixture(params=RECORDINGS, ids=lambda path: path.stem)
