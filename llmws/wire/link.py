@@ -37,6 +37,7 @@ from .framing import (
     encode,
     encode_close,
 )
+from .liveness import Liveness
 from .outbox import Outbox
 from .steps import (
     Action,
@@ -140,11 +141,9 @@ class Link:
         self._retry_at: float | None = None
         self._framing = Framing("client", max_message_bytes=self._policy.max_message_bytes)
         self._outbox = Outbox()
-        # Liveness: the ping that is out, when it is overdue, and until when requests wait for its pong.
-        self._next_ping_at = 0.0
-        self._ping_at: float | None = None
-        self._progress_at = 0.0
-        self._held_until: float | None = None
+        self._liveness = Liveness(
+            self._policy.ping_interval, self._policy.ping_timeout, self._policy.pong_grace
+        )
         # Ending.
         self._ending_until = 0.0
         self._await_close = False
@@ -174,14 +173,11 @@ class Link:
             return self._retry_at
         if self.state is LinkState.ENDING:
             return self._ending_until
-        if self.state is not LinkState.OPEN:
-            return None
-        due = self._next_ping_at if self._ping_at is None else self._dead_at()
-        return due if self._held_until is None else min(due, self._held_until)
+        return self._liveness.deadline if self.state is LinkState.OPEN else None
 
     def pending(self) -> memoryview | None:
         """Return the bytes to write next, or None; report what the kernel took by ``Wrote``."""
-        return self._outbox.next_bytes(hold_messages=self._held_until is not None)
+        return self._outbox.next_bytes(hold_messages=self._liveness.holds)
 
     def room(self) -> memoryview | None:
         """Return where the next bytes of a large message belong, or None; report them by ``Filled``."""
@@ -261,8 +257,7 @@ class Link:
         self._wanted = False
         self._useful_since_open = False
         self._framing = Framing("client", max_message_bytes=self._policy.max_message_bytes)
-        self._ping_at = self._held_until = None
-        self._next_ping_at = self._now + self._policy.ping_interval
+        self._liveness.opened(self._now)
         self._actions.append(Opened())
 
     def _dial_failed(self, given: DialFailed) -> None:
@@ -296,16 +291,12 @@ class Link:
 
     def _received(self, given: Received) -> None:
         if self.state is LinkState.OPEN or self._await_close:
-            self._alive()
+            self._liveness.heard()
             self._deliver(self._framing.feed(given.data))
 
     def _filled(self, given: Filled) -> None:
-        self._alive()
+        self._liveness.heard()
         self._deliver(self._framing.filled(given.count))
-
-    def _alive(self) -> None:
-        """Any byte shows that the link lives."""
-        self._ping_at = self._held_until = None
 
     def _deliver(self, delivered: list[Delivery]) -> None:
         if self._framing.only_text:
@@ -360,14 +351,8 @@ class Link:
             # The socket was lost in the same bytes that led to this message. It is forgotten with those before it.
             return
         self._outbox.add_message(encode(TEXT, given.message, mask=self._mask_key()), given.key)
-        grace = self._policy.pong_grace
-        if self._ping_at is None and self._now >= self._next_ping_at + grace:
-            # The timers are late: the process was suspended, or the machine slept. Ask before trusting the link.
+        if self._liveness.request_queued(self._now):
             self._ping()
-        elif self._ping_at is None or self._now < self._ping_at + grace:
-            return
-        if self._held_until is None:  # A second request must not prolong the first one's wait.
-            self._held_until = self._now + grace
 
     def _withdraw(self, given: Withdraw) -> None:
         self._outbox.withdraw(given.key)
@@ -378,11 +363,11 @@ class Link:
             return
         frame, first = progress
         if given.count:
-            self._progress_at = self._now
+            self._liveness.progressed(self._now)
         if frame.key is not None and first:
             self._actions.append(Started(frame.key))
         if frame.finished and frame.ping:
-            self._ping_at = self._now  # Its clock starts when its bytes reach the kernel.
+            self._liveness.ping_written(self._now)
         if frame.finished and frame.key is not None:
             self._actions.append(Finished(frame.key))
         if self.state is LinkState.ENDING and not self._await_close and not self._outbox:
@@ -398,21 +383,14 @@ class Link:
             self._dial()
         elif self.state is LinkState.ENDING:
             self._socket_over()
-        elif self._ping_at is None:
-            self._ping()
+        elif self._liveness.waits:
+            self._break(f"no answer to a ping for {self._liveness.silence(self._now):.1f} s")
         else:
-            silence = self._now - self._ping_at
-            self._break(f"no answer to a ping for {silence:.1f} s")
+            self._ping()
 
     def _ping(self) -> None:
-        self._ping_at = self._now
-        self._next_ping_at = self._now + self._policy.ping_interval
+        self._liveness.ping_queued(self._now)
         self._outbox.add_control(encode(PING, b"llmws", mask=self._mask_key()), ping=True)
-
-    def _dead_at(self) -> float:
-        assert self._ping_at is not None
-        # While the outbox makes progress the peer is reading, and the pong may wait behind what it reads.
-        return max(self._ping_at, self._progress_at) + self._policy.ping_timeout
 
     # Ending.
 
@@ -468,7 +446,7 @@ class Link:
             self._actions.append(CloseSocket())
         self._outbox.abandon()
         self._await_close = False
-        self._ping_at = self._held_until = None
+        self._liveness.heard()
         if self._stopping:
             if self.state is not LinkState.STOPPED:
                 self.state = LinkState.STOPPED

@@ -16,7 +16,7 @@ from llmws.testing.answer import Answer, numbered
 from llmws.testing.request import Request
 from llmws.wire.backoff import Backoff, RetryBudget
 from llmws.wire.framing import TEXT, Close, Framing, encode, encode_close
-from llmws.wire.link import LinkPolicy
+from llmws.wire.link import Link, LinkPolicy
 from tests.wire.peers import Peer, read_head, switching
 
 
@@ -142,11 +142,13 @@ def session_at(base_url: str, *, ping: float = 20.0, **options: Any) -> Iterator
     """Open a session whose link dials again at once, and whose retries no other test pays for."""
     with contextlib.closing(llmws.Session("m", base_url=base_url, **options)) as session:
         connection = session._core.connection
-        connection._link._policy = LinkPolicy(
-            backoff=Backoff(base=0.005, cap=0.01),
-            ping_interval=ping,
-            ping_timeout=ping,
-            close_timeout=0.1,  # Several scripts never answer a close frame.
+        connection._link = Link(
+            LinkPolicy(
+                backoff=Backoff(base=0.005, cap=0.01),
+                ping_interval=ping,
+                ping_timeout=ping,
+                close_timeout=0.1,  # Several scripts never answer a close frame.
+            )
         )
         connection._budget = RetryBudget()
         yield session
