@@ -111,7 +111,7 @@ def _input(given: Any) -> Any:
                     f"input[{index}] is of type {type(item).__name__}: an item is a dict, such as "
                     '{"role": "user", "content": "…"}.'
                 )
-        return list(given)
+        return [dict(item) for item in given]
     raise ConfigurationError(
         f"input is of type {type(given).__name__}: give a string, one item (a dict) or a list of items."
     )

@@ -1,4 +1,5 @@
 import json
+from types import MappingProxyType
 
 import pytest
 
@@ -58,6 +59,21 @@ def test_the_input_given_is_not_changed():
 def test_an_input_of_another_form_is_refused_by_the_name_of_its_type(given):
     with pytest.raises(ConfigurationError, match=f"type {type(given).__name__}: give a string"):
         raw(given)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("item", ["Hi", None, 5, [], [("role", "user")], object()])
+def test_an_item_that_is_no_mapping_is_refused_by_its_place_and_type(kind, item):
+    given = kind([{"role": "user", "content": "Hi"}, item, 7])
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"^input\[1\] is of type {type(item).__name__}: an item is a dict",
+    ):
+        raw(given)
+
+
+def test_any_mapping_is_an_item():
+    assert built([MappingProxyType({"role": "user"})])["input"] == [{"role": "user"}]
 
 
 def test_only_a_warm_up_says_generate():

@@ -42,6 +42,7 @@ ITEM = {"role": "user", "content": "Hi"}
         ("api_key", ""),
         ("api_key", "two\nlines"),
         ("base_url", 5),
+        ("base_url", ""),
         ("base_url", b"http://127.0.0.1/v1"),
         ("base_url", "ftp://127.0.0.1/v1"),
         ("base_url", "127.0.0.1:80/v1"),
@@ -189,6 +190,14 @@ def test_without_a_base_url_it_is_openai():
     assert "wss://api.openai.com/v1/responses" in repr(llmws.Session(api_key=KEY))
 
 
+def test_an_empty_base_url_is_none_in_the_environment_and_an_error_as_an_argument(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    assert "wss://api.openai.com/v1/responses" in repr(llmws.Session(api_key=KEY))
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://host/v1")
+    with pytest.raises(ConfigurationError):
+        llmws.Session(api_key=KEY, base_url="")
+
+
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 def test_plain_text_to_another_machine_must_be_allowed(scheme):
     with pytest.raises(ConfigurationError, match="allow_insecure=True"):
@@ -323,6 +332,7 @@ def test_one_item_or_several_are_sent_as_a_list(given):
     [
         (5, {}),
         (b"Hi", {}),
+        ([ITEM, "Hi"], {}),
         ("Hi", {"stream": True}),
         ("Hi", {"background": False}),
         ("Hi", {"type": "response.create"}),
@@ -496,6 +506,19 @@ def test_closing_waits_for_the_end_of_the_io_thread():
         session.close()
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+def test_closing_leaves_no_callback_thread_behind():
+    before = set(threading.enumerate())
+    with opened() as (_, session):
+        session._core.callbacks._idle_seconds = 3600.0
+        session.stream("Hi").on("text", lambda _: None).wait()
+        threads = [t for t in set(threading.enumerate()) - before if "-callbacks-" in t.name]
+        assert threads
+        session.close()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
 
 def test_closing_on_the_io_thread_does_not_wait_for_itself():

@@ -1,6 +1,8 @@
 import contextlib
 import json
 import os
+import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import threading
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from llmws.errors import ConfigurationError
 from llmws.testing import Server, rules
 from llmws.wire.framing import TEXT, encode
 from tests.testing.client import (
@@ -95,6 +98,42 @@ def test_the_port_can_be_chosen_and_is_free_again_afterwards():
             Server(port=port)
     with Server(port=port) as server:
         assert server.base_url == f"http://127.0.0.1:{port}/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rule", "echo"),
+        ("rule", [{"type": "response.completed"}]),
+        ("ssl_context", True),
+        ("ssl_context", "cert.pem"),
+        ("port", -1),
+        ("port", 65_536),
+        ("port", "80"),
+        ("port", None),
+        ("chunk_bytes", 0),
+        ("chunk_bytes", -1),
+        ("chunk_bytes", 1.5),
+        ("delay", -0.1),
+        ("delay", float("nan")),
+        ("delay", float("inf")),
+        ("delay", "1"),
+        ("delay", None),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_refused_and_nothing_serves(name, value):
+    with pytest.raises(ConfigurationError, match=f"^{name} is {re.escape(repr(value))}: give "):
+        Server(**{name: value})
+    assert threads() == []
+
+
+def test_a_client_of_tls_is_answered_at_once_by_a_server_without():
+    with Server() as server, contextlib.closing(raw_socket(server)) as raw:
+        raw.sendall(b"\x16\x03\x01\x02\x00\x01")  # A ClientHello's beginning; it then waits.
+        assert raw.recv(1000).startswith(b"HTTP/1.1 400 ")
+        raw.shutdown(socket.SHUT_WR)
+    with Server() as server, pytest.raises(ssl.SSLError, match=r"WRONG_VERSION|RECORD_LAYER"):
+        raw_socket(server, ssl.create_default_context())
 
 
 def test_over_tls_several_lanes_write_while_the_client_writes(tls_without_tickets):

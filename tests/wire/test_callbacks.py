@@ -147,8 +147,8 @@ def test_threads_end_when_there_is_nothing_to_do_and_come_back(group):
         assert repr(group) == "<CallbackThreads test-callbacks threads=0/3 idle=0>"
 
 
-def test_an_idle_thread_is_used_again(group, monkeypatch):
-    monkeypatch.setattr(callbacks, "_IDLE_SECONDS", 1.0)
+def test_an_idle_thread_is_used_again(group):
+    group._idle_seconds = 1.0
     names = []
     for _ in range(5):
         done = threading.Event()
@@ -164,6 +164,7 @@ def test_an_idle_thread_is_used_again(group, monkeypatch):
             with group._changed:
                 pass
     assert len(set(names)) == 1
+    group.retire()
 
 
 def test_who_takes_a_strand_over_is_alone_with_it(group):
@@ -226,9 +227,9 @@ def test_taking_over_waits_for_the_thread_that_runs_it(group):
     assert taken.wait(WAIT)
 
 
-def test_work_is_not_held_up_by_one_who_waits_to_take_over(group, monkeypatch):
+def test_work_is_not_held_up_by_one_who_waits_to_take_over(group):
     # Were the wake-up for new work given to the waiter instead of an idle thread, it would be lost.
-    monkeypatch.setattr(callbacks, "_IDLE_SECONDS", 5.0)
+    group._idle_seconds = 5.0
     hold, started, idle, done = (threading.Event() for _ in range(4))
 
     def work():
@@ -262,9 +263,7 @@ def test_work_is_not_held_up_by_one_who_waits_to_take_over(group, monkeypatch):
     assert time.monotonic() - begun < 4.0
     hold.set()
     thread.join(WAIT)
-    monkeypatch.setattr(callbacks, "_IDLE_SECONDS", 0.05)
-    with group._changed:
-        group._changed.notify_all()
+    group.retire()
 
 
 def test_a_system_without_threads_costs_the_caller_nothing_and_no_work(group, monkeypatch, caplog):
@@ -281,3 +280,55 @@ def test_a_system_without_threads_costs_the_caller_nothing_and_no_work(group, mo
     group.schedule(Strand(other.set))
     assert other.wait(WAIT)
     assert done.wait(WAIT)
+
+
+def until_idle(group, count=1):
+    deadline = time.monotonic() + WAIT
+    while group._idle < count:
+        assert time.monotonic() < deadline
+        with group._changed:
+            pass
+
+
+def test_a_retired_groups_idle_threads_end_at_once(group):
+    group._idle_seconds = 3600.0
+    together = threading.Barrier(3)
+    for _ in range(2):
+        group.schedule(Strand(lambda: together.wait(WAIT)))
+    together.wait(WAIT)
+    until_idle(group, 2)
+    threads = group_threads()
+    assert len(threads) == 2
+    group.retire()
+    for thread in threads:
+        thread.join(5.0)
+        assert not thread.is_alive()
+    assert repr(group) == "<CallbackThreads test-callbacks threads=0/3 idle=0>"
+
+
+def test_a_thread_that_works_when_its_group_retires_ends_after_its_work_and_what_is_in_line():
+    group = CallbackThreads("test-callbacks", 1)
+    group._idle_seconds = 3600.0
+    started, hold, second = (threading.Event() for _ in range(3))
+    group.schedule(Strand(lambda: (started.set(), hold.wait(WAIT))))
+    group.schedule(Strand(second.set))
+    assert started.wait(WAIT)
+    group.retire()
+    (thread,) = group_threads()
+    assert not second.is_set()
+    hold.set()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert second.is_set()
+
+
+def test_work_that_comes_after_the_retirement_is_done_and_leaves_no_thread(group):
+    group._idle_seconds = 3600.0
+    group.retire()
+    for _ in range(3):
+        done = threading.Event()
+        group.schedule(Strand(done.set))
+        assert done.wait(WAIT)
+    for thread in group_threads():
+        thread.join(5.0)
+        assert not thread.is_alive()

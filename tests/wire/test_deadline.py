@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 import threading
 import traceback
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ import pytest
 
 from llmws.errors import ConnectError, ConnectTimeout
 from llmws.wire.deadline import Deadline, Loan, TimedSocket
+from llmws.wire.process import half_made
 
 
 KEY = "canary-0f9d3b6a52"
@@ -113,3 +116,40 @@ def test_a_library_cannot_close_what_it_has_on_loan(
     server.sendall(b"xyz")
     assert loan.recv(2) == b"xy"
     assert loan.gettimeout() is None
+
+
+def test_a_socket_is_a_forked_childs_to_close_until_it_is_handed_over(
+    pair: tuple[TimedSocket, socket.socket],
+) -> None:
+    wire, _ = pair
+    assert wire in half_made
+    sock = wire.hand_over()
+    assert wire not in half_made
+    assert not sock.getblocking()
+
+
+def test_a_forked_child_closes_its_copy_without_a_word_to_the_peer(
+    pair: tuple[TimedSocket, socket.socket],
+) -> None:
+    wire, server = pair
+    descriptor = wire.sock.fileno()
+    with wire.sock.dup() as parents:
+        wire.abandon_in_child()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        parents.sendall(b"still open")  # Which a shutdown would have ended for both.
+        assert server.recv(20) == b"still open"
+    wire.abandon_in_child()  # A second time there is nothing left to close.
+
+
+def test_what_is_closed_in_a_child_is_the_socket_of_tls_once_there_is_one(
+    pair: tuple[TimedSocket, socket.socket],
+) -> None:
+    wire, _ = pair
+    wire.sock = ssl.create_default_context().wrap_socket(
+        wire.sock, server_hostname="host", do_handshake_on_connect=False
+    )
+    descriptor = wire.sock.fileno()
+    wire.abandon_in_child()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

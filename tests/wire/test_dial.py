@@ -32,6 +32,7 @@ from llmws.errors import (
     UpgradeRefusedError,
 )
 from llmws.secret import Secret
+from llmws.wire.deadline import Loan, TimedSocket
 from llmws.wire.dial import Dialled, dial
 from llmws.wire.endpoint import Endpoint
 from tests.wire.peers import (
@@ -894,6 +895,19 @@ def test_a_refused_socks_login_is_named_without_the_password() -> None:
         assert peer.connections == 0
     assert f"socks5h://127.0.0.1:{proxy.port}" in str(error)
     assert "authentication" in str(error)
+    assert not error.retryable  # They would be refused again, and may be locked for it.
+
+
+def test_a_socks_proxy_that_wants_another_login_is_not_asked_again() -> None:
+    def script(conn: socket.socket) -> None:
+        conn.recv(100)
+        conn.sendall(b"\x05\xff")  # None of the methods offered will do.
+        until_closed(conn)
+
+    with Peer(upgrading()) as peer, Peer(script) as proxy:
+        error = failure(to(peer), environ=through(proxy, "socks5h"))
+        assert peer.connections == 0
+    assert not error.retryable
 
 
 def test_a_socks_login_that_cannot_be_sent_is_an_error_without_the_password() -> None:
@@ -937,6 +951,32 @@ def test_a_key_that_cannot_be_one_is_refused_before_dialling(bad: str) -> None:
             dial(to(peer, credentials=lambda: f"{KEY}"), timeout=1, environ={})
         assert leaks(caught.value) == []
         assert peer.connections == 0
+
+
+def wires(error: BaseException) -> list[TimedSocket]:
+    """The sockets that an error's tracebacks lead to, as a debugger or a reporter would find them."""
+    found = [
+        value.wire if isinstance(value, Loan) else value
+        for one in family(error)
+        for frame, _ in traceback.walk_tb(one.__traceback__)
+        for value in frame.f_locals.values()
+    ]
+    return [value for value in found if isinstance(value, TimedSocket)]
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 500 No\r\n\r\n", b"HTTP/1.1 101 Yes\r\n\r\n"])
+def test_what_a_server_echoes_is_not_kept_by_the_dial_that_failed(before: bytes) -> None:
+    echoed: list[bytes] = []
+
+    def script(conn: socket.socket) -> None:
+        echoed.append(before + read_head(conn))
+        conn.sendall(echoed[0])
+
+    with Peer(script) as peer:
+        error = failure(to(peer), HandshakeError)
+    assert KEY.encode() in echoed[0]
+    assert wires(error)
+    assert [bytes(wire.inbound) for wire in wires(error) if wire.inbound] == []
 
 
 def test_nothing_is_logged_with_a_key(caplog: pytest.LogCaptureFixture) -> None:

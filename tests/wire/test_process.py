@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from llmws.testing import Server, rules
+from llmws.wire.steps import Want
 from tests.responses.acting import FIRST_WORD, Steps, mute_server
+from tests.wire.harness import Bench
+from tests.wire.peers import until_closed
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +137,58 @@ def test_a_forked_child_lets_go_and_its_parent_goes_on():
         assert (parent["child"], parent["text"], parent["open"]) == (7, "one two three", 4)
         assert (parent["dials"], parent["chunks"] > 3) == (1, True)
         assert program.end() == (0, "")
+
+
+FORK_IN_DIAL = """
+stream = session.stream("Hello")
+hear()
+pid = os.fork()
+if not pid:
+    tell(forked=True)
+    hear()
+    tell(lives=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+session.close()
+"""
+
+
+@forks
+@pytest.mark.parametrize(("scheme", "first"), [("http", b"GET "), ("https", b"\x16")])
+def test_a_child_that_was_forked_in_a_dial_does_not_keep_its_socket(scheme, first):
+    with mute_server() as (listener, base_url):
+        listener.settimeout(PATIENCE)
+        with Program(FORK_IN_DIAL, base_url.replace("http", scheme)) as program:
+            conn, _ = listener.accept()
+            with conn:
+                conn.settimeout(PATIENCE)
+                # The upgrade's request, or the first message of TLS: the dial waits for the answer.
+                assert conn.recv(65536).startswith(first)
+                program.go_on()
+                assert program.facts() == {"forked": True}
+                conn.settimeout(5.0)
+                conn.shutdown(socket.SHUT_WR)  # The parent's dial fails, and closes its socket.
+                until_closed(conn)  # Before that, TLS may say why it failed.
+            program.go_on()
+            assert program.facts() == {"lives": True}
+            assert program.end() == (0, "")
+
+
+def test_a_dialled_socket_that_nobody_has_accepted_yet_is_closed_in_a_child():
+    bench = Bench()
+    ours, theirs = socket.socketpair()
+    with theirs, ours.dup() as parents:
+        descriptor = ours.fileno()
+        bench.dials.append(SimpleNamespace(sock=ours, early=b""))
+        bench.connection.post([Want(5.0)])
+        bench.turn()
+        bench.dial()  # Its result is posted.
+        assert bench.connection._sock is None
+        bench.connection.abandon_in_child()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        parents.sendall(b"still open")
+        assert theirs.recv(20) == b"still open"
 
 
 HOOKS = """

@@ -1,0 +1,115 @@
+"""Turns whose connection ends before the server began on them: refused with it, or told that it is dialled again."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmws.errors import ConnectionLimitError
+from llmws.responses import lanes
+from llmws.responses.turn import Notice, Submit, TurnState
+from llmws.testing import rules
+from llmws.wire.framing import encode_close
+from llmws.wire.steps import Drop, Lost, Opened, Send, Useful, Want
+from tests.endings.script import Script, answer, session_at
+from tests.responses.acting import PATIENCE, opened
+from tests.responses.lanework import LIMIT, Lanework, completed, created, failure, types
+
+
+@pytest.fixture
+def work() -> Lanework:
+    return Lanework().opened()
+
+
+# The server ends a connection whose link stays open.
+
+
+def test_a_sent_turn_on_a_retired_link_that_stays_open_ends_as_refused_after_a_second(work):
+    turn = work.sent()
+    assert work.say(LIMIT) == []
+    assert not turn.ended
+    assert work.lanes.deadline == work.now + 1.0
+    assert work.wait() == [Drop()]
+    caught = failure(turn)
+    assert type(caught) is ConnectionLimitError
+    assert (caught.state, caught.may_have_been_billed) == ("sent", False)
+    assert work.lanes.deadline is None
+
+
+def test_the_turn_behind_a_refused_one_goes_over_a_new_socket(work):
+    work.sent()
+    waiting = work.submit(b"2")
+    work.say(LIMIT)
+    assert work.wait() == [Drop(), Want(15.0)]
+    assert work.step(Opened()) == [Send(waiting, b"2")]
+    work.written(waiting)
+    assert work.say(created(), completed()) == [Useful()]
+    assert waiting.inbox.error is None
+
+
+def test_a_turn_that_begins_after_a_refused_one_goes_over_a_new_socket(work):
+    work.sent()
+    work.say(LIMIT)
+    work.wait()
+    turn = work.turn(b"2")
+    assert work.step(Submit(turn)) == [Want(15.0, fresh=True)]
+    assert work.step(Opened()) == [Send(turn, b"2")]
+
+
+def test_a_turn_that_is_accepted_within_the_second_goes_on(work):
+    turn = work.sent()
+    work.say(LIMIT)
+    assert work.say(created("r"), after=0.9) == [Useful()]
+    assert (turn.state, work.lanes.deadline) == (TurnState.ACCEPTED, None)
+    assert work.say(completed("r"), after=5.0) == [Useful(), Drop()]
+    assert turn.inbox.error is None
+
+
+def test_a_close_within_the_second_ends_a_sent_turn_as_refused(work):
+    turn = work.sent()
+    work.say(LIMIT)
+    assert work.step(Lost(1000, "bye"), after=0.5) == []
+    caught = failure(turn)
+    assert type(caught) is ConnectionLimitError
+    assert (caught.state, caught.may_have_been_billed) == ("sent", False)
+
+
+def test_over_a_socket_that_stays_open_the_next_turn_takes_another(monkeypatch):
+    monkeypatch.setattr(lanes, "_ERROR_GRACE", 0.05)
+    with opened(rules.sequence(lambda request: [LIMIT], rules.echo())) as (server, session):
+        with pytest.raises(ConnectionLimitError) as caught:
+            session.create("one")
+        assert not caught.value.may_have_been_billed
+        assert session.create("two").text == "two"
+        assert [entry.connection for entry in server.ledger.requests] == [1, 2]
+
+
+# A link that is lost under a turn of which nothing was written.
+
+
+def test_a_queued_turn_is_told_that_its_link_was_lost(work):
+    handed_over, waiting = work.submit(b"1"), work.submit(b"2")
+    assert work.step(Lost(1001, "restart")) == [Want(15.0)]
+    (notice,) = handed_over.inbox.read(0, 0.0)
+    assert type(notice) is Notice
+    assert notice.raw == {"type": "llmws.redial", "attempt": 1, "delay": 0.0, "reason": "restart"}
+    assert types(waiting) == []  # It had no link to lose.
+
+
+def test_a_stream_shows_the_loss_of_a_link_before_its_request_was_written():
+    def play(wire):
+        if wire.number == 1:
+            # Together with the answer to the upgrade, so that it is read before anything is written.
+            wire.upgrade(early=bytes(encode_close(1001, "restart")))
+        else:
+            wire.upgrade()
+            wire.create()
+            wire.send(*answer("Good again"))
+        wire.until_closed()
+
+    with Script(play) as server, session_at(server.base_url) as session:
+        stream = session.stream("one")
+        assert stream.response(PATIENCE).text == "Good again"
+        first, *_ = [chunk for chunk in stream if chunk.metadata.get("notice") == "redial"]
+        assert first.type == "meta"
+        assert (first.metadata["attempt"], first.metadata["reason"]) == (1, "restart")
+        assert [create["input"] for create in server.creates] == ["one"]
