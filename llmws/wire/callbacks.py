@@ -74,10 +74,12 @@ class CallbackThreads:
             if strand.owner is not None:
                 strand._again = True
                 return
-            if strand._queued:
+            if strand._queued and self._threads:
                 return
-            strand._queued = True
-            self._line.append(strand)
+            if not strand._queued:
+                strand._queued = True
+                self._line.append(strand)
+            # Also for one that stands in line since no thread could be had for it.
             grow = self._idle < len(self._line) and self._threads < self._limit
             if grow:
                 self._threads += 1

@@ -282,6 +282,22 @@ def test_a_system_without_threads_costs_the_caller_nothing_and_no_work(group, mo
     assert done.wait(WAIT)
 
 
+def test_work_that_no_thread_could_be_had_for_is_done_when_it_is_scheduled_again(
+    group, monkeypatch
+):
+    done = threading.Event()
+    strand = Strand(done.set)
+    with monkeypatch.context() as context:
+
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        context.setattr(threading.Thread, "start", refuse)
+        group.schedule(strand)
+    group.schedule(strand)
+    assert done.wait(WAIT)
+
+
 def until_idle(group, count=1):
     deadline = time.monotonic() + WAIT
     while group._idle < count:
