@@ -17,7 +17,7 @@ FLOORS = [
 
     "wire/__init__",
     "wire/jsoncodec", "wire/framing", "wire/backoff", "wire/parts", "wire/scrub", "wire/differences", "wire/recording",
-    "wire/inbox", "wire/process",
+    "wire/monitor", "wire/inbox", "wire/process",
     "wire/endpoint", "wire/deadline", "wire/upgrade", "wire/dial", "wire/dialling",
     "wire/ports", "wire/steps", "wire/outbox", "wire/liveness", "wire/link",
     "wire/poll", "wire/callbacks", "wire/connection",

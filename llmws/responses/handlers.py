@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from ..wire.callbacks import CallbackThreads, Strand
+from ..wire.monitor import Monitor
 from .chunks import Chunk
 from .events import Event
 from .readers import chunks_of
@@ -92,10 +92,8 @@ class Handlers:
         # Appended to by ``on``; ``run_here`` takes away what it added. Iterated over as a copy.
         self._registrations: list[_Registration] = []
         self._callback_errors: list[BaseException] = []
-        # Innermost; guards only the question whether everything was told. Entered by the lock itself, as in ``Inbox``,
-        # and for its reasons.
-        self._lock = threading.RLock()
-        self._settled = threading.Condition(self._lock)
+        # Innermost; guards only the question whether everything was told.
+        self._settled = Monitor()
         self._listening = False
 
     @property
@@ -134,42 +132,33 @@ class Handlers:
         self._registrations.append(registration)
         return registration
 
-    def wait(self, left: Callable[[], float | None]) -> bool:
+    def wait(self, deadline: float | None) -> bool:
         """
         Wait until the turn has ended and all callbacks were told; return whether that came in time.
 
         A callback thread that waits does the work meanwhile: the others may all be waiting too.
+
+        Args:
+            deadline: When to stop waiting (``time.monotonic``), or None.
         """
         if self.threads.on_own_thread:
-            seconds = left()
-            deadline = None if seconds is None else time.monotonic() + seconds
-            return self.run_here({}, left, deadline)
-        with self._lock:
-            while not self._all_told():
-                seconds = left()
-                if seconds is not None and seconds <= 0:
-                    return False
-                self._settled.wait(seconds)
-            return True
+            return self.run_here({}, deadline)
+        return self._settled.wait_for(self._all_told, deadline)
 
     def run_here(
-        self,
-        callbacks: Mapping[str, Callable[[Any], object]],
-        left: Callable[[], float | None],
-        deadline: float | None,
+        self, callbacks: Mapping[str, Callable[[Any], object]], deadline: float | None
     ) -> bool:
         """
         Serve all callbacks on the calling thread until all were told.
 
         Args:
             callbacks: Further callbacks, served nowhere else.
-            left: Gives the seconds left, or None.
-            deadline: The same as a time of ``time.monotonic``.
+            deadline: When to stop waiting (``time.monotonic``), or None.
 
         Returns:
             Whether that came in time.
         """
-        if not self.threads.take_over(self._strand, left):
+        if not self.threads.take_over(self._strand, deadline):
             return False
         own: list[_Registration] = []
         try:
@@ -206,8 +195,8 @@ class Handlers:
             else:
                 break
         if self._all_told():
-            with self._lock:
-                self._settled.notify_all()
+            with self._settled.lock:
+                self._settled.notify()
             self._release(self)
 
     def _told(self, registrations: list[_Registration]) -> int:

@@ -339,7 +339,7 @@ class Session:
             # Each is bounded by its turn's own limits. Callbacks may begin further turns, so this is asked again.
             while error is None and (busy := self._busy()):
                 for handlers in busy:
-                    handlers.wait(lambda: None)
+                    handlers.wait(None)
                     self._core.release(handlers)
         finally:
             self.close()

@@ -256,11 +256,10 @@ class Stream:
         """
         handlers = self._prepare_handlers()
         self._check_not_own_callback(handlers)
-        left = _seconds_left(timeout)
+        deadline = _deadline(timeout)
         if handlers.registered:
-            told = self._waiting(lambda: handlers.wait(left))
+            told = self._waiting(lambda: handlers.wait(deadline))
         else:
-            deadline = _deadline(timeout)
             told = self._turn.ended or self._waiting(lambda: self._turn.inbox.wait_ended(deadline))
         if not told:
             raise WaitTimeout(
@@ -288,8 +287,8 @@ class Stream:
         """
         handlers = self._prepare_handlers()
         self._check_not_own_callback(handlers)
-        left, deadline = _seconds_left(timeout), _deadline(timeout)
-        if not self._waiting(lambda: handlers.run_here(callbacks, left, deadline)):
+        deadline = _deadline(timeout)
+        if not self._waiting(lambda: handlers.run_here(callbacks, deadline)):
             raise WaitTimeout(f"The turn was not over within {timeout:g} s; it goes on.")
         return self.response()
 
@@ -381,8 +380,3 @@ def _deadline(timeout: float | None) -> float | None:
             f"timeout is {timeout!r}: give seconds from 0 up, or None to wait for the end."
         )
     return time.monotonic() + timeout
-
-
-def _seconds_left(timeout: float | None) -> Callable[[], float | None]:
-    deadline = _deadline(timeout)
-    return lambda: None if deadline is None else deadline - time.monotonic()

@@ -5,15 +5,18 @@ A strand is the callbacks of one stream. Whoever has news for it calls ``schedul
 the threads then runs its work. No lock is held while user code runs, so that it may do anything, blocking turns
 included.
 
-Locking: one condition for the whole group, innermost; nothing is called under it.
+Locking: one monitor for the whole group, innermost; nothing is called under it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+
+from .monitor import Monitor
 
 
 __all__ = ["CallbackThreads", "Strand"]
@@ -36,7 +39,7 @@ class Strand:
 
     def __init__(self, work: Callable[[], None]) -> None:
         self.work = work
-        # The thread that runs it now. With the two flags below it is guarded by the group's condition.
+        # The thread that runs it now. With the two flags below it is guarded by the group's monitor.
         self.owner: int | None = None
         self._queued = False
         self._again = False
@@ -56,13 +59,12 @@ class CallbackThreads:
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
         self._limit = limit
-        # Entered by the lock itself, as in ``Inbox``, and for its reasons.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._monitor = Monitor()
         self._line: deque[Strand] = deque()
         self._threads = 0
         self._idle = 0
         self._idle_seconds = _IDLE_SECONDS
+        self._retired = False
         self._idents: set[int] = set()
 
     def __repr__(self) -> str:
@@ -70,7 +72,7 @@ class CallbackThreads:
 
     def schedule(self, strand: Strand) -> None:
         """Have the strand's work done soon; never blocks."""
-        with self._lock:
+        with self._monitor.lock:
             if strand.owner is not None:
                 strand._again = True
                 return
@@ -85,8 +87,7 @@ class CallbackThreads:
                 self._threads += 1
                 number = self._threads
             else:
-                # All, because the one that is told might be waiting in ``take_over`` and not for work.
-                self._changed.notify_all()
+                self._monitor.notify()
         if grow:
             self._grow(number)
 
@@ -96,44 +97,41 @@ class CallbackThreads:
         except RuntimeError as exc:
             # The system has no thread left, or the interpreter is ending. It must not cost the I/O thread, which may
             # be the caller: the work stays in line for the threads there are, or the next one.
-            with self._lock:
+            with self._monitor.lock:
                 self._threads -= 1
             logger.error("%s: no thread for callbacks: %s", self._name, exc)
 
-    def take_over(self, strand: Strand, deadline: Callable[[], float | None]) -> bool:
+    def take_over(self, strand: Strand, deadline: float | None) -> bool:
         """
         Make the calling thread the only one that runs this strand, until ``give_back``.
 
         Args:
             strand: Which.
-            deadline: Gives the seconds left to wait for the thread that runs it now, or None.
+            deadline: Until when to wait for the thread that runs it now (``time.monotonic``), or None.
 
         Returns:
             False if the time was up first.
         """
-        with self._lock:
-            while strand.owner is not None:
-                left = deadline()
-                if left is not None and left <= 0:
-                    return False
-                self._changed.wait(left)
+        with self._monitor.lock:
+            if not self._monitor.wait_for(lambda: strand.owner is None, deadline):
+                return False
             strand.owner = threading.get_ident()
             return True
 
     def give_back(self, strand: Strand) -> None:
         """Let the group run the strand again."""
-        with self._lock:
+        with self._monitor.lock:
             strand.owner = None
             again, strand._again = strand._again, False
-            self._changed.notify_all()
+            self._monitor.notify()
         if again:
             self.schedule(strand)
 
     def retire(self) -> None:
         """Let threads end as soon as they have no work; work that still comes is done all the same."""
-        with self._lock:
-            self._idle_seconds = 0.0
-            self._changed.notify_all()
+        with self._monitor.lock:
+            self._retired = True
+            self._monitor.notify()
 
     @property
     def on_own_thread(self) -> bool:
@@ -153,7 +151,7 @@ class CallbackThreads:
         self._idents.discard(threading.get_ident())
 
     def _next(self) -> Strand | None:
-        with self._lock:
+        with self._monitor.lock:
             while True:
                 while self._line:
                     strand = self._line.popleft()
@@ -163,8 +161,9 @@ class CallbackThreads:
                         return strand
                     strand._again = True  # Somebody took it over while it stood in line.
                 self._idle += 1
-                notified = self._changed.wait(self._idle_seconds)
+                until = time.monotonic() + self._idle_seconds
+                self._monitor.wait_for(lambda: bool(self._line) or self._retired, until)
                 self._idle -= 1
-                if not self._line and not (notified and self._idle_seconds):
+                if not self._line:
                     self._threads -= 1
                     return None

@@ -4,27 +4,24 @@ The ordered, bounded log of one turn's events.
 One I/O thread writes; any number of readers follow, each with a cursor of its own, from the first item and at their own
 pace. Nothing is taken out: a reader that starts after the end sees what the first one saw.
 
-Locking: one condition an inbox, held for a few instructions, never while anything else is locked or called.
+Locking: one monitor an inbox, held for a few instructions, never while anything else is locked or called.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from ..errors import InboxOverflowError
+from .monitor import Monitor
 
 
 __all__ = ["Inbox", "live_inboxes"]
 
 Item = TypeVar("Item")
-
-# Untimed lock waits cannot be interrupted by Ctrl-C on Windows, so they are cut into slices there.
-_LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
 
 # Forked children end the inboxes that they inherited; see process.py.
 live_inboxes: weakref.WeakSet[Inbox[Any]] = weakref.WeakSet()
@@ -45,15 +42,13 @@ class Inbox(Generic[Item]):
     __slots__ = (
         "__weakref__",
         "_bytes",
-        "_changed",
         "_ended",
         "_error",
         "_items",
         "_listeners",
-        "_lock",
         "_max_bytes",
         "_max_items",
-        "_waiting",
+        "_monitor",
         "reader_lock",
     )
 
@@ -64,8 +59,7 @@ class Inbox(Generic[Item]):
         self._bytes = 0
         self._ended = False
         self._error: Exception | None = None
-        self._renew_lock()
-        self._waiting = 0
+        self._monitor = Monitor()
         self._listeners: list[Callable[[], None]] = []
         # For readers that share what they make of the log; it is here so that a forked child finds a free one.
         self.reader_lock = threading.Lock()
@@ -112,13 +106,12 @@ class Inbox(Generic[Item]):
                 )
             )
             return False
-        with self._lock:
+        with self._monitor.lock:
             if self._ended:
                 return True
             self._bytes += size_bytes
             self._items.extend(items)
-            if self._waiting:
-                self._changed.notify_all()
+            self._monitor.notify()
             listeners = self._listeners
         for listener in listeners:
             listener()
@@ -134,12 +127,12 @@ class Inbox(Generic[Item]):
         Returns:
             Whether this call ended it.
         """
-        with self._lock:
+        with self._monitor.lock:
             if self._ended:
                 return False
             self._error = error
             self._ended = True
-            self._changed.notify_all()
+            self._monitor.notify()
             listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener()
@@ -160,14 +153,12 @@ class Inbox(Generic[Item]):
             At least one item, or an empty list if the log has ended there or the deadline has passed.
         """
         if len(self._items) <= cursor and not self._ended:
-            self._wait(lambda: len(self._items) > cursor, deadline)
+            self._monitor.wait_for(lambda: self._ended or len(self._items) > cursor, deadline)
         return self._items[cursor : cursor + most]
 
     def wait_ended(self, deadline: float | None = None) -> bool:
         """Wait for the end; return whether it came before the deadline (``time.monotonic``)."""
-        if not self._ended:
-            self._wait(lambda: False, deadline)
-        return self._ended
+        return self._ended or self._monitor.wait_for(lambda: self._ended, deadline)
 
     def listen(self, listener: Callable[[], None]) -> None:
         """
@@ -175,43 +166,15 @@ class Inbox(Generic[Item]):
 
         It is called on the writer's thread without a lock, and must neither block nor raise.
         """
-        with self._lock:
+        with self._monitor.lock:
             if not self._ended:
                 self._listeners = [*self._listeners, listener]
         listener()
 
     def abandon_in_child(self, error: Exception) -> None:
         """End the log in a forked child, whose copy of the lock nobody may be left to release."""
-        self._renew_lock()
+        self._monitor = Monitor()
         self.reader_lock = threading.Lock()
-        self._waiting = 0
         self._listeners = []
         if not self._ended:
             self._error, self._ended = error, True
-
-    def _renew_lock(self) -> None:
-        # Always entered by the lock itself: Ctrl-C may strike between a condition's ``__enter__`` in Python and the
-        # block, and would leave it locked for ever. Reentrant, because such a lock is released by its owner alone.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-
-    def _wait(self, arrived: Callable[[], bool], deadline: float | None) -> None:
-        try:
-            with self._lock:
-                self._waiting += 1
-                try:
-                    self._wait_locked(arrived, deadline)
-                finally:
-                    self._waiting -= 1
-        except RuntimeError as exc:
-            # Ctrl-C struck where the condition had just let go of the lock, so that there was none to release.
-            raise exc.__context__ or exc from None
-
-    def _wait_locked(self, arrived: Callable[[], bool], deadline: float | None) -> None:
-        while not (self._ended or arrived()):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            if _LONGEST_WAIT is not None:
-                left = _LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT)
-            self._changed.wait(left)

@@ -20,7 +20,7 @@ from llmws.responses.lanes import Lanes
 from llmws.responses.readers import Reader
 from llmws.responses.stream import Stream
 from llmws.responses.turn import Cancel, Turn
-from llmws.wire import inbox, link
+from llmws.wire import link, monitor
 from llmws.wire.dialling import Dialling
 from llmws.wire.inbox import Inbox
 from llmws.wire.link import Link
@@ -51,7 +51,7 @@ def wake_one(patch: Patch) -> None:
             self.notify()
 
     namespace = SimpleNamespace(**{**vars(threading), "Condition": OneWaiter})
-    patch.setattr(inbox, "threading", namespace)
+    patch.setattr(monitor, "threading", namespace)
 
 
 def forget_close_code(patch: Patch) -> None:
@@ -206,7 +206,6 @@ def no_limits(patch: Patch) -> None:
         lambda start, self, name, now, timeout: start(self, name, now, None),
     )
     patch.setattr(stream, "_deadline", lambda timeout: None)
-    patch.setattr(stream, "_seconds_left", lambda timeout: lambda: None)
 
 
 def other_classes(patch: Patch) -> None:

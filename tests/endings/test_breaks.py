@@ -268,8 +268,8 @@ def _failure_of(broken, monkeypatch, patience):
             broken.test(patience)
     for left in set(live_inboxes) - before:
         left.end(llmws.StreamCancelledError("The break is over."))
-        with left._changed:  # Whom a broken library did not wake.
-            threading.Condition.notify_all(left._changed)
+        with left._monitor.lock:  # Whom a broken library did not wake.
+            threading.Condition.notify_all(left._monitor._changed)
     return str(failure.value)
 
 

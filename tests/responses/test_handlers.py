@@ -1,6 +1,7 @@
 import contextvars
 import logging
 import threading
+import time
 
 import pytest
 
@@ -549,4 +550,4 @@ def test_a_forked_child_leaves_the_parents_callbacks_to_the_parent():
             assert [response.text for response in told] == ["one two three"]
         finally:
             gate.set()
-            assert parents.wait(lambda: PATIENCE)
+            assert parents.wait(time.monotonic() + PATIENCE)

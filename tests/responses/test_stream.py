@@ -406,7 +406,7 @@ def test_ctrl_c_in_a_reader_cancels_the_turn(stepped, wait):
     main = threading.main_thread().ident
 
     def strike():
-        until(lambda: stream._turn.inbox._waiting)
+        until(lambda: stream._turn.inbox._monitor._waiting)
         signal.pthread_kill(main, signal.SIGINT)
 
     striker = threading.Thread(target=strike)

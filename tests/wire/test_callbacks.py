@@ -34,10 +34,6 @@ def nothing_left(monkeypatch):
         assert not thread.is_alive()
 
 
-def no_deadline():
-    return None
-
-
 def test_work_is_done_on_a_daemon_thread_of_the_group(group):
     seen, done = [], threading.Event()
 
@@ -133,7 +129,7 @@ def test_work_that_raises_costs_nobody_a_thread(group, caplog):
     assert "callbacks could not be run" in caplog.text
     strand = Strand(bad)
     group.schedule(strand)
-    assert group.take_over(strand, no_deadline)
+    assert group.take_over(strand, None)
 
 
 def test_threads_end_when_there_is_nothing_to_do_and_come_back(group):
@@ -161,7 +157,7 @@ def test_an_idle_thread_is_used_again(group):
         assert done.wait(WAIT)
         deadline = time.monotonic() + WAIT
         while group._idle == 0 and time.monotonic() < deadline:
-            with group._changed:
+            with group._monitor.lock:
                 pass
     assert len(set(names)) == 1
     group.retire()
@@ -170,7 +166,7 @@ def test_an_idle_thread_is_used_again(group):
 def test_who_takes_a_strand_over_is_alone_with_it(group):
     ran = threading.Event()
     strand = Strand(ran.set)
-    assert group.take_over(strand, no_deadline)
+    assert group.take_over(strand, None)
     assert strand.owner == threading.get_ident()
     group.schedule(strand)
     other = threading.Event()
@@ -194,7 +190,7 @@ def test_a_strand_taken_over_while_it_stood_in_line_is_run_afterwards(group):
     busy.wait(WAIT)
     strand = Strand(ran.set)
     group.schedule(strand)
-    assert group.take_over(strand, no_deadline)
+    assert group.take_over(strand, None)
     hold.set()
     other = threading.Event()
     group.schedule(Strand(other.set))
@@ -214,10 +210,10 @@ def test_taking_over_waits_for_the_thread_that_runs_it(group):
     strand = Strand(work)
     group.schedule(strand)
     assert started.wait(WAIT)
-    assert not group.take_over(strand, lambda: 0.0)
+    assert not group.take_over(strand, 0.0)
 
     def take():
-        assert group.take_over(strand, no_deadline)
+        assert group.take_over(strand, None)
         taken.set()
 
     thread = threading.Thread(target=take, daemon=True)
@@ -236,12 +232,12 @@ def test_work_is_not_held_up_by_one_who_waits_to_take_over(group):
         started.set()
         hold.wait(WAIT)
 
-    deadline, waiters = time.monotonic() + WAIT, group._changed._waiters
+    deadline, waiters = time.monotonic() + WAIT, group._monitor._changed._waiters
 
     def until(met):
         while not met():
             assert time.monotonic() < deadline
-            with group._changed:
+            with group._monitor.lock:
                 pass
 
     strand = Strand(work)
@@ -250,12 +246,12 @@ def test_work_is_not_held_up_by_one_who_waits_to_take_over(group):
     group.schedule(Strand(idle.set))
     assert idle.wait(WAIT)
     until(lambda: len(waiters) == 1)  # The second thread idles.
-    thread = threading.Thread(target=group.take_over, args=(strand, no_deadline), daemon=True)
+    thread = threading.Thread(target=group.take_over, args=(strand, None), daemon=True)
     thread.start()
     until(lambda: len(waiters) == 2)
     taker = waiters[1]
-    with group._changed:
-        group._changed.notify()  # The idle thread looks around, and waits again behind the taker.
+    with group._monitor.lock:
+        group._monitor._changed.notify()  # The idle thread looks around, and waits again behind the taker.
     until(lambda: len(waiters) == 2 and waiters[0] is taker)
     begun = time.monotonic()
     group.schedule(Strand(done.set))
@@ -302,7 +298,7 @@ def until_idle(group, count=1):
     deadline = time.monotonic() + WAIT
     while group._idle < count:
         assert time.monotonic() < deadline
-        with group._changed:
+        with group._monitor.lock:
             pass
 
 

@@ -28,6 +28,7 @@ from llmws.wire.steps import (
     Started,
     Stop,
     Tick,
+    Useful,
     Want,
 )
 from tests.wire.harness import Bench, FakeSocket
@@ -643,3 +644,12 @@ def test_a_connection_without_a_thread_to_run_on_says_so_and_may_be_tried_again(
     bench.connection.post("second")
     bench.turn()
     assert bench.router.told == ["second"]
+
+
+def test_a_socket_that_proves_useful_pays_the_budget_back(bench):
+    bench.opened()
+    assert bench.budget.spend()
+    spent = bench.budget.tokens
+    bench.connection.post([Useful()])
+    bench.turn()
+    assert bench.budget.tokens > spent

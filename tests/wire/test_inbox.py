@@ -46,8 +46,8 @@ def in_threads(*works):
 
 def until_waiting(inbox, count):
     """Return once so many threads wait; their number is guarded by the inbox's lock."""
-    while inbox._waiting < count:
-        with inbox._changed:
+    while inbox._monitor._waiting < count:
+        with inbox._monitor.lock:
             pass
 
 
@@ -85,7 +85,7 @@ def test_readers_that_wait_are_woken_by_items_and_by_the_end():
     until_waiting(inbox, 4)
     inbox.end()
     assert join() == [["a"]] * 3 + [True]
-    assert inbox._waiting == 0
+    assert inbox._monitor._waiting == 0
 
 
 def test_the_end_alone_wakes_everyone():
@@ -217,7 +217,7 @@ def test_a_child_ends_what_it_inherited_even_under_a_held_lock():
     inbox, heard = Inbox(), []
     inbox.listen(lambda: heard.append(1))
     inbox.extend(["a"], 1)
-    inbox._changed.acquire()
+    inbox._monitor.lock.acquire()
     inbox.abandon_in_child(RuntimeError("forked"))
     assert read_all(inbox) == ["a"]
     assert str(inbox.error) == "forked"

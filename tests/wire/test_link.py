@@ -35,6 +35,7 @@ from llmws.wire.steps import (
     Lost,
     Opened,
     Received,
+    Repay,
     Retrying,
     Send,
     Started,
@@ -674,3 +675,8 @@ def test_the_policy_sets_every_number():
 def test_a_repr_shows_the_state_and_no_content(open_life):
     open_life.send("turn", b"secret")
     assert repr(open_life.link) == "<Link OPEN failures=0 frames=1>"
+
+
+def test_a_socket_pays_one_retry_back_when_it_first_proves_useful(open_life):
+    assert open_life.step(Useful()) == [Repay()]
+    assert open_life.step(Useful()) == []
