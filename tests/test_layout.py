@@ -23,7 +23,7 @@ FLOORS = [
     "wire/poll", "wire/callbacks", "wire/connection",
 
     "responses/__init__",
-    "responses/views", "responses/apierrors", "responses/events", "responses/items", "responses/chunks",
+    "responses/views", "responses/apierrors", "responses/events", "responses/entries", "responses/items", "responses/chunks",
     "responses/drafts", "responses/snapshot",
     "responses/capabilities", "responses/request", "responses/credentials",
     "responses/turn", "responses/reading", "responses/lanes",

@@ -193,8 +193,9 @@ class Drafts:
     """The output items of one response as far as they are known; adding is O(1)."""
 
     _drafts: dict[int, _Draft] = attrs.field(factory=dict, init=False)
-    # Where an item without an index was put.
+    # Where an item without an index was put, and where the next such one goes: behind all others.
     _places: dict[str, int] = attrs.field(factory=dict, init=False)
+    _end: int = attrs.field(default=0, init=False)
 
     def add(self, event: Event) -> None:
         """Take the next event; one that is about no item is passed over."""
@@ -227,11 +228,12 @@ class Drafts:
         item_id = string_or_none(raw.get("item_id")) or ""
         if type(index) is not int:
             if item_id not in self._places:
-                self._places[item_id] = max(self._drafts, default=-1) + 1
+                self._places[item_id] = self._end
             index = self._places[item_id]
         draft = self._drafts.get(index)
         if draft is None:
             draft = self._drafts[index] = _Draft(item_type, item_id)
+            self._end = max(self._end, index + 1)
             self._places.setdefault(item_id, index)
         return draft
 

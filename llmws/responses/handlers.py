@@ -19,6 +19,7 @@ from ..errors import ConfigurationError
 from ..wire.callbacks import CallbackThreads, Strand
 from ..wire.monitor import Monitor
 from .chunks import Chunk
+from .entries import opened
 from .events import Event
 from .readers import chunks_of
 from .turn import Notice, Turn
@@ -27,6 +28,9 @@ from .turn import Notice, Turn
 __all__ = ["NAMES", "Handlers"]
 
 logger = logging.getLogger(__name__)
+
+# Events looked at in one go.
+_SLICE = 512
 
 
 def _on_main_thread() -> bool:
@@ -188,7 +192,11 @@ class Handlers:
             self._tell_callback_errors(registrations)
             cursor = self._told(registrations)
             if cursor < len(inbox):
-                self._tell(registrations, cursor, inbox.read(cursor, most=1)[0])
+                for event in opened(inbox.read(cursor, most=_SLICE)):
+                    self._tell(registrations, cursor, event)
+                    cursor += 1
+                    if len(self._registrations) != len(registrations):
+                        break  # Who came meanwhile is told what the others know, before they hear more.
             elif inbox.ended and cursor == len(inbox):
                 if not self._tell_end([r for r in registrations if not r.told_end]):
                     break

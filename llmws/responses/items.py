@@ -45,6 +45,8 @@ _INCOMPLETE = {
     "content_filter": "content_filter",
 }
 _FINISHED = {"completed": "stop", "failed": "error", "cancelled": "cancelled"}
+# Counts are below this.
+_COUNTS = 2**63
 
 
 def objects(value: object) -> list[dict[str, Any]]:
@@ -57,7 +59,8 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0
+    # A number of thousands of digits is no count: added up, it could not even be printed.
+    return value if type(value) is int and 0 < value < _COUNTS else 0
 
 
 @attrs.frozen(unsafe_hash=False)

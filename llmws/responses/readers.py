@@ -9,7 +9,8 @@ from ..wire import jsoncodec
 from . import chunks
 from .apierrors import ErrorEvent
 from .chunks import Chunk
-from .events import Event
+from .entries import Entry, opened
+from .events import Event, TextDelta
 from .turn import Notice
 
 
@@ -17,7 +18,7 @@ __all__ = ["Reader", "chunks_of", "events_of", "sse_of", "texts_of"]
 
 View = TypeVar("View")
 
-# Events converted at once; few enough that the first of a long backlog is not kept waiting.
+# Entries converted at once; few enough that the first of a long backlog is not kept waiting.
 _SLICE = 512
 
 
@@ -29,16 +30,16 @@ class Reader(Iterator[View], Generic[View]):
     else. Ctrl-C while it waits cancels the turn.
 
     Args:
-        source: Waits for the events behind a cursor; returns none at a normal end, and raises at any other.
-        convert: What this view makes of events.
+        source: Waits for the entries behind a cursor; returns none at a normal end, and raises at any other.
+        convert: What this view makes of entries.
     """
 
     __slots__ = ("_batch", "_closed", "_convert", "_cursor", "_index", "_source")
 
     def __init__(
         self,
-        source: Callable[[int, int], list[Event]],
-        convert: Callable[[list[Event]], Sequence[View]],
+        source: Callable[[int, int], list[Entry]],
+        convert: Callable[[list[Entry]], Sequence[View]],
     ) -> None:
         self._source = source
         self._convert = convert
@@ -70,11 +71,11 @@ class Reader(Iterator[View], Generic[View]):
 
     def _refill(self) -> Sequence[View]:
         while not self._closed:
-            events = self._source(self._cursor, _SLICE)
-            if not events:
+            entries = self._source(self._cursor, _SLICE)
+            if not entries:
                 self.close()
                 break
-            batch, cursor = self._convert(events), self._cursor + len(events)
+            batch, cursor = self._convert(entries), self._cursor + len(entries)
             self._batch, self._index, self._cursor = batch, 0, cursor
             if self._closed:  # Meanwhile, by another thread.
                 self._batch = ()
@@ -83,30 +84,28 @@ class Reader(Iterator[View], Generic[View]):
         raise StopIteration
 
 
-def chunks_of(events: list[Event]) -> list[Chunk]:
-    """Return the chunks of some events; a notice of llmws itself is a ``meta`` chunk."""
+def chunks_of(entries: Sequence[Entry]) -> list[Chunk]:
+    """Return the chunks of some entries; a notice of llmws itself is a ``meta`` chunk."""
     make = chunks.from_event
-    found = [make(event) if type(event) is not Notice else _notice(event) for event in events]
+    found = [
+        make(event) if type(event) is not Notice else _notice(event) for event in opened(entries)
+    ]
     return [chunk for chunk in found if chunk is not None]
 
 
-def texts_of(events: list[Event]) -> list[str]:
-    """Return the answer's text pieces among some events; a refusal is none."""
-    return [
-        chunk.text
-        for chunk in chunks_of(events)
-        if chunk.type == "content" and not chunk.metadata.get("refusal")
-    ]
+def texts_of(entries: Sequence[Entry]) -> list[str]:
+    """Return the answer's text pieces among some entries; a refusal is none."""
+    return [event.delta for event in opened(entries) if type(event) is TextDelta]
 
 
-def events_of(events: list[Event]) -> list[Event]:
-    """Return the server's events among some events."""
-    return [event for event in events if type(event) is not Notice]
+def events_of(entries: Sequence[Entry]) -> list[Event]:
+    """Return the server's events among some entries."""
+    return [event for event in opened(entries) if type(event) is not Notice]
 
 
-def sse_of(events: list[Event]) -> list[bytes]:
+def sse_of(entries: Sequence[Entry]) -> list[bytes]:
     """Return the events as the blocks of an SSE body, as the HTTP API would have sent them."""
-    return [_block(event) for event in events_of(events)]
+    return [_block(event) for event in events_of(entries)]
 
 
 def _notice(event: Event) -> Chunk:

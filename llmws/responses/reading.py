@@ -2,19 +2,22 @@
 What a batch of messages means to the turn that runs: the hot path of the library, and pure.
 
 ``read`` moves the turn's state on and returns what is for its log and for its lane. A table says which events change a
-turn's state; all others are output.
+turn's state; all others are output. Output that comes as it should, in sequence and on the turn's lane, goes to the log
+by whole stretches: what is asked of each message there is asked in C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
 
 from ..errors import RemoteProtocolError
+from ..wire import jsoncodec
 from .apierrors import CONNECTION_CODES, ErrorEvent
-from .events import Event, ResponseFinished, ResponseStarted, decode, from_raw
+from .entries import Entry, numbers_of_deltas
+from .events import TYPES, Event, ResponseFinished, ResponseStarted, decode, from_raw
 from .turn import Turn, TurnState
 
 
@@ -30,7 +33,7 @@ class Reading:
     The meaning of some messages.
 
     Attributes:
-        items: Events for the turn's log, in order.
+        items: What is for the turn's log, in order.
         position: The position behind the last message that was looked at.
         useful: Whether one of them shows that the server works on the turn.
         last: Whether the last of them ends the turn: it is terminal, or an error before the turn was accepted.
@@ -39,7 +42,7 @@ class Reading:
         retired: The server's word that this connection ends, or None.
     """
 
-    items: list[Event] = attrs.field(factory=list)
+    items: list[Entry] = attrs.field(factory=list)
     position: int = 0
     useful: bool = False
     last: bool = False
@@ -66,35 +69,104 @@ def read(
         strict: Whether a gap or repeat of sequence numbers ends the turn.
         hide: Returns a value without the keys that it may quote; asked for what the server refuses.
     """
-    reading = Reading()
-    items = reading.items
-    index = position
-    for index in range(position, len(messages)):
-        try:
-            event = decode(messages[index])
-        except RemoteProtocolError as exc:
-            # Hidden before it is cut, so that no half of a key is left at the end.
-            beginning = hide(bytes(messages[index][: 2 * _FAULT_BYTES]))[:_FAULT_BYTES]
-            reading.fault = RemoteProtocolError(hide(str(exc)), raw=beginning, **turn.facts())
-            break
-        raw = event.raw
-        if raw.get("stream_id") is not None:
-            reading.dropped += 1  # A lane's; a turn on the default lane is never answered so.
+    if turn.state is TurnState.OUTPUT:
+        deltas = messages[position:] if position else messages
+        numbers = numbers_of_deltas(deltas)
+        if numbers is not None and _continue(turn, numbers):
+            return Reading([*deltas], len(messages))
+    reading = Reading(position=position)
+    raws, unreadable = _decoded(messages[position:])
+    for stretch, plain in _stretches(raws):
+        if plain and turn.state is TurnState.OUTPUT and _in_order(turn, stretch):
+            reading.items += stretch
+            reading.position += len(stretch)
             continue
-        number = raw.get("sequence_number")
-        if number is not None:
-            if number == turn.next_number:
-                turn.next_number = number + 1
-            elif _out_of_sequence(turn, event, strict, reading):
-                break
-        milestone = _MILESTONES.get(type(event))
-        if milestone is None:
-            if turn.state is TurnState.OUTPUT or _begins_output(turn, event, reading):
-                items.append(event)
-        elif _reached(milestone, turn, event, reading, hide):
-            break
-    reading.position = index + 1
+        for raw in stretch:
+            reading.position += 1
+            if _take(turn, from_raw(raw), strict, reading, hide):
+                return reading
+    if unreadable is not None:
+        # Hidden before it is cut, so that no half of a key is left at the end.
+        message = messages[reading.position][: 2 * _FAULT_BYTES]
+        beginning = hide(bytes(message))[:_FAULT_BYTES]
+        reading.fault = RemoteProtocolError(hide(str(unreadable)), raw=beginning, **turn.facts())
+        reading.position += 1
     return reading
+
+
+def _decoded(
+    messages: Sequence[bytes | bytearray],
+) -> tuple[list[dict[str, Any]], RemoteProtocolError | None]:
+    """Return the objects in front of the first message that is none, and what is wrong with that one."""
+    try:
+        raws = jsoncodec.decode_all(messages)
+        if {*map(type, raws)} <= {dict}:
+            return raws, None
+    except jsoncodec.JSONError:
+        pass  # Which one it was is found below.
+    raws = []
+    for message in messages:
+        try:
+            raws.append(decode(message).raw)
+        except RemoteProtocolError as exc:
+            return raws, exc
+    return raws, None
+
+
+def _stretches(raws: list[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+    """Cut messages in front of and behind each milestone; tell of each stretch whether it is free of them."""
+    names = [raw.get("type") for raw in raws]
+    try:
+        marks = [index for index, name in enumerate(names) if name in _MILESTONE_NAMES]
+    except TypeError:  # Some type is a list or an object.
+        marks = [*range(len(raws))]
+    start = 0
+    for mark in marks:
+        if start < mark:
+            yield raws[start:mark], True
+        yield raws[mark : mark + 1], False
+        start = mark + 1
+    if start < len(raws):
+        yield raws[start:], True
+
+
+def _in_order(turn: Turn, raws: list[dict[str, Any]]) -> bool:
+    """Count messages as the turn's output if there is nothing to be said of any of them; else do nothing."""
+    lanes = [raw.get("stream_id") for raw in raws]
+    return lanes.count(None) == len(raws) and _continue(
+        turn, [raw.get("sequence_number") for raw in raws]
+    )
+
+
+def _continue(turn: Turn, numbers: list[Any]) -> bool:
+    """Count numbers that go on where the turn's last one was; return whether they do, or there are none."""
+    first, count = turn.next_number, len(numbers)
+    if first is not None and numbers == [*range(first, first + count)]:
+        turn.next_number = first + count
+        return True
+    return numbers.count(None) == count
+
+
+def _take(
+    turn: Turn, event: Event, strict: bool, reading: Reading, hide: Callable[[Any], Any]
+) -> bool:
+    """Take one message; return whether nothing more is to be read for the turn."""
+    raw = event.raw
+    if raw.get("stream_id") is not None:
+        reading.dropped += 1  # A lane's; a turn on the default lane is never answered so.
+        return False
+    number = raw.get("sequence_number")
+    if number is not None:
+        if number == turn.next_number:
+            turn.next_number = number + 1
+        elif _out_of_sequence(turn, event, strict, reading):
+            return True
+    milestone = _MILESTONES.get(type(event))
+    if milestone is not None:
+        return _reached(milestone, turn, event, reading, hide)
+    if turn.state is TurnState.OUTPUT or _begins_output(turn, event, reading):
+        reading.items.append(event)
+    return False
 
 
 def _reached(
@@ -180,3 +252,4 @@ _MILESTONES: dict[type[Event], _Milestone] = {
     ResponseFinished: _finished,
     ErrorEvent: _error,
 }
+_MILESTONE_NAMES = frozenset(name for name, kind in TYPES.items() if kind in _MILESTONES)

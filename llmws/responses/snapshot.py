@@ -262,7 +262,7 @@ class Accumulator:
         if isinstance(event, ResponseFinished):
             self._terminal = event
         elif isinstance(event, ResponseStarted):
-            self._base = {**self._base, **event.response}
+            self._base.update(event.response)  # Responses so far have copies of it.
         elif isinstance(event, ErrorEvent):
             self._error = event
         else:

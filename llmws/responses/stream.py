@@ -19,6 +19,7 @@ from ..errors import (
 )
 from ..wire.callbacks import CallbackThreads
 from .chunks import Chunk
+from .entries import Entry
 from .events import Event
 from .handlers import Handlers
 from .items import Usage
@@ -100,11 +101,11 @@ class Stream:
         """
         return self._reader(sse_of)
 
-    def _reader(self, convert: Callable[[list[Event]], list[View]]) -> Reader[View]:
-        return Reader(self._events_from, convert)
+    def _reader(self, convert: Callable[[list[Entry]], list[View]]) -> Reader[View]:
+        return Reader(self._entries_from, convert)
 
-    def _events_from(self, cursor: int, most: int) -> list[Event]:
-        """Wait for events behind a cursor; none at a normal end, an exception at any other."""
+    def _entries_from(self, cursor: int, most: int) -> list[Entry]:
+        """Wait for entries behind a cursor; none at a normal end, an exception at any other."""
         inbox = self._turn.inbox
         if len(inbox) <= cursor:
             if not inbox.ended:
@@ -177,10 +178,11 @@ class Stream:
 
     def _fold_to_now(self) -> Accumulator:
         """Add what is new to the fold; the caller holds the lock."""
-        events = self._turn.inbox.read(self._folded) if len(self._turn.inbox) > self._folded else []
-        for event in events_of(events):
+        inbox = self._turn.inbox
+        entries = inbox.read(self._folded) if len(inbox) > self._folded else []
+        for event in events_of(entries):
             self._fold.add(event)
-        self._folded += len(events)
+        self._folded += len(entries)
         return self._fold
 
     def _outcome(self) -> Response | Exception:

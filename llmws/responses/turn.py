@@ -27,10 +27,15 @@ from ..errors import (
 from ..timeouts import Timeouts
 from ..wire.inbox import Inbox
 from .apierrors import ErrorEvent
+from .entries import Entry
 from .events import Event, ResponseFinished
 
 
 __all__ = ["Cancel", "Notice", "Submit", "Turn", "TurnState"]
+
+
+# Sequence numbers are below this.
+_NUMBERS = 2**63
 
 
 class TurnState(str, enum.Enum):
@@ -86,7 +91,7 @@ class Turn:
     started_at: float
     warm_up: bool = False
     retry_uncertain: bool = False
-    inbox: Inbox[Event] = attrs.field(factory=Inbox)
+    inbox: Inbox[Entry] = attrs.field(factory=Inbox)
     state: TurnState = TurnState.QUEUED
     response_id: str | None = None
     final: ResponseFinished | None = None
@@ -106,7 +111,7 @@ class Turn:
         self.queued_at = self.started_at
 
     def __repr__(self) -> str:
-        return f"<Turn {self.state} response_id={self.response_id} events={len(self.inbox)}>"
+        return f"<Turn {self.state} response_id={self.response_id!r} events={len(self.inbox)}>"
 
     @property
     def ended(self) -> bool:
@@ -127,6 +132,9 @@ class Turn:
         self.replayed = True
         self.queued_at = now
         self.written_at = self.last_event_at = self.next_number = None
+        self.error_event = self.error_at = (
+            None  # What the lost socket said is not to end the turn on the next one.
+        )
 
     def number(self, number: int) -> int:
         """
@@ -135,6 +143,10 @@ class Turn:
         Returns:
             How many were left out before it; negative if it came before.
         """
+        if not -_NUMBERS < number < _NUMBERS:
+            # Nothing counts so far. Taken at its word it would make numbers too long to be printed.
+            self.missing_events += 1
+            return number
         expected = number if self.next_number is None else self.next_number
         gap = number - expected
         if gap >= 0:

@@ -44,7 +44,6 @@ _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _LARGE_BYTES = 128 * 1024
 _ROOM_BYTES = 256 * 1024
 _MASK_CHUNK_BYTES = 64 * 1024
-_NOT_FAST = 1 << 16
 
 
 @attrs.frozen
@@ -177,32 +176,33 @@ class Framing:
     def _messages(self, buffer: bytes, delivered: list[Delivery]) -> int:
         """Deliver every whole frame of the buffer; return where the first incomplete one begins."""
         position, end = 0, len(buffer)
-        deliver = delivered.append
-        # The fast path is for whole, unmasked text frames of up to 64 KiB: nearly all there are. -1 matches none.
-        fast_byte = 0x81 if self._client and not self._opcode else -1
-        fast_bytes = min(self._max_message_bytes, 65_535)
-        while end - position >= 2:
-            if buffer[position] == fast_byte:
-                length, start = buffer[position + 1], position + 2
-                if length == 126 and end - position >= 4:
-                    length = (buffer[position + 2] << 8) | buffer[position + 3]
-                    start = position + 4
-                elif length >= 126:
-                    length = _NOT_FAST
-                if length <= fast_bytes:
-                    stop = start + length
-                    if stop > end:
-                        break
-                    payload = buffer[start:stop]
-                    if payload.isascii() or _is_utf8(payload):
-                        deliver(payload)
-                        position = stop
-                        continue
+        while True:
+            if self._client and not self._opcode:
+                position = self._whole_texts(buffer, position, delivered)
+            if end - position < 2:
+                return position
             after = self._frame(buffer, position, delivered)
             if after is None or self._over:
-                break
+                return position
             position = after
-            fast_byte = 0x81 if self._client and not self._opcode else -1
+
+    def _whole_texts(self, buffer: bytes, position: int, delivered: list[Delivery]) -> int:
+        """Deliver whole, unmasked text frames of up to 64 KiB, nearly all there are; return where another begins."""
+        last = len(buffer) - 4  # Where the longest header of such a frame may begin.
+        most, deliver = self._max_message_bytes, delivered.append
+        while position <= last and buffer[position] == 0x81:
+            length = buffer[position + 1]
+            start = position + 2
+            if length == 126:
+                length = buffer[start] << 8 | buffer[position + 3]
+                start = position + 4
+            elif length > 126:
+                break
+            payload = buffer[start : start + length]
+            if len(payload) < length or length > most or not (payload.isascii() or _is_utf8(payload)):
+                break
+            deliver(payload)
+            position = start + length
         return position
 
     def _frame(self, buffer: bytes, position: int, delivered: list[Delivery]) -> int | None:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 
 try:
+    import msgspec
     from msgspec.json import Decoder as _Decoder
 except ImportError:  # The extra "fast" is not installed.
     _fast = None
 else:
     _fast = _Decoder().decode
 
-__all__ = ["JSONError", "decode", "encode"]
+__all__ = ["JSONError", "decode", "decode_all", "encode", "shape"]
 
 # A lone half of a surrogate pair, as an escape: legal to write, impossible to encode again. Servers that cut text by
 # UTF-16 units send them. The first alternative eats whole pairs, the last any other escape.
@@ -28,6 +31,11 @@ _SURROGATE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+
+
+# Stands between texts that are read in one go; no peer can know it.
+_FENCE = secrets.token_hex(8)
+_FENCED = f',"{_FENCE}",'.encode()
 
 
 class JSONError(ValueError):
@@ -49,6 +57,43 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
         except (ValueError, RecursionError):
             pass  # The definition below decides, and words the error.
     return _decode_by_definition(data)
+
+
+def decode_all(texts: Sequence[bytes | bytearray]) -> list[Any]:
+    """
+    Read many JSON values, with the same results as ``decode`` of each and at less cost.
+
+    Raises:
+        JSONError: Of the first that ``decode`` refuses.
+    """
+    try:
+        return [*map(_fast, texts)] if _fast is not None else _decode_joined(texts)
+    except (ValueError, RecursionError):
+        return [decode(text) for text in texts]
+
+
+def shape(
+    name: str, required: Mapping[str, Any], optional: Mapping[str, Any]
+) -> Callable[[bytes | bytearray], Any] | None:
+    """
+    Return a reader of objects that have these fields and no others, which builds no dict; None without msgspec.
+
+    What it reads, ``decode`` reads too. What it refuses, by a ``ValueError``, may be good JSON.
+
+    Args:
+        name: What to call the objects.
+        required: The type of each field that must be there.
+        optional: The type of each field that may be missing or null, and reads as None then.
+    """
+    if _fast is None:
+        return None
+    kind = msgspec.defstruct(
+        name,
+        [*required.items(), *((field, type_ | None, None) for field, type_ in optional.items())],
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return _Decoder(kind).decode
 
 
 def encode(value: Any) -> bytes:
@@ -79,6 +124,23 @@ def _decode_by_definition(data: bytes | bytearray | memoryview) -> Any:
         raise JSONError(f"is no UTF-8 at byte {exc.start}") from None
     except ValueError as exc:
         raise JSONError(f"is no JSON: {exc}") from None
+
+
+def _decode_joined(texts: Sequence[bytes | bytearray]) -> list[Any]:
+    """
+    Read many values as one array, which takes half the time; a ``ValueError`` says nothing of any one of them.
+
+    The texts stand in the array with a fence between each two. What comes back is right if every second value is a
+    fence: then each fence stood outside of every value, so that each text was whole values alone, and there are as many
+    values as texts. Texts that are only valid together, such as ``[1`` and ``2]``, swallow a fence and cannot make
+    another, for they do not know it.
+    """
+    if len(texts) == 1:
+        return [_decode_by_definition(texts[0])]
+    values = _decode_by_definition(b"[%b]" % _FENCED.join(texts))
+    if values[1::2] != [_FENCE] * (len(texts) - 1) or len(values) != 2 * len(texts) - 1:
+        raise ValueError("some text is not one JSON value")
+    return values[::2]  # type: ignore[no-any-return]  # An array is read as a list.
 
 
 def _replace_lone_half(match: re.Match[str]) -> str:

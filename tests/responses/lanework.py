@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from llmws.responses.entries import opened
 from llmws.responses.lanes import Lanes
 from llmws.responses.turn import Submit, Turn
 from llmws.timeouts import Timeouts
@@ -103,7 +104,7 @@ class Lanework:
 
 def types(turn: Turn) -> list[str]:
     """Return the types of what the turn's log holds."""
-    return [item.type for item in turn.inbox.read(0, 0.0)]
+    return [event.type for event in opened(turn.inbox.read(0, 0.0))]
 
 
 def failure(turn: Turn) -> Any:

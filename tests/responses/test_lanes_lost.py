@@ -73,6 +73,15 @@ def test_a_close_within_the_second_ends_a_sent_turn_as_refused(work):
     assert (caught.state, caught.may_have_been_billed) == ("sent", False)
 
 
+def test_a_refusal_is_forgotten_when_the_turn_is_sent_again(work):
+    turn = work.sent(retry_uncertain=True)
+    work.say(LIMIT)
+    work.step(Lost(1000, "bye"), after=0.5)
+    assert (turn.state, turn.error_event) == (TurnState.QUEUED, None)
+    assert [type(action) for action in work.step(Opened())] == [Send]
+    assert work.lanes.deadline is None  # Nothing of it is due any more.
+
+
 def test_over_a_socket_that_stays_open_the_next_turn_takes_another(monkeypatch):
     monkeypatch.setattr(lanes, "_ERROR_GRACE", 0.05)
     with opened(rules.sequence(lambda request: [LIMIT], rules.echo())) as (server, session):

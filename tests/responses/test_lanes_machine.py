@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from llmws.errors import ConnectError
+from llmws.responses.entries import opened
 from llmws.responses.turn import Cancel, Submit, Turn
 from llmws.timeouts import Timeouts
 from llmws.wire.inbox import Inbox
@@ -251,7 +252,7 @@ class LanesMachine(RuleBasedStateMachine):
     @invariant()
     def a_log_holds_its_own_turns_events_alone_and_in_order(self) -> None:
         for book in self.books:
-            items = book.turn.inbox.read(0, 0.0)
+            items = opened(book.turn.inbox.read(0, 0.0))
             names = {named for item in items if (named := name_of(item.raw)) is not None}
             assert names <= {book.name}, f"{names} in the log of {book.name}"
             types = [item.type for item in items if not item.type.startswith("llmws.")]
@@ -299,5 +300,7 @@ def name_of(raw: dict[str, Any]) -> Any:
     return raw.get("delta")
 
 
-LanesMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+LanesMachine.TestCase.settings = settings(
+    max_examples=2 * settings.default.max_examples, stateful_step_count=40
+)
 TestAnyLife = LanesMachine.TestCase

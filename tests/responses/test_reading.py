@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmws.errors import RemoteProtocolError
+from llmws.responses.entries import opened
 from llmws.responses.reading import read
 from llmws.responses.turn import Turn, TurnState
 from llmws.timeouts import Timeouts
@@ -31,8 +32,12 @@ def reading_of(made, *events, position=0, strict=False):
     return read(made, encoded(events), position, strict=strict)
 
 
+def raws(items):
+    return [event.raw for event in opened(items)]
+
+
 def types(reading):
-    return [item.type for item in reading.items]
+    return [event.type for event in opened(reading.items)]
 
 
 def test_an_answer_is_read_to_its_terminal_event_and_not_beyond():
@@ -181,7 +186,7 @@ def test_any_cut_into_batches_reads_the_same(events, cuts, suspicious):
         items += reading.items
         position = reading.position
         done = reading.last or reading.fault is not None
-    assert [item.raw for item in items] == [item.raw for item in once.items]
+    assert raws(items) == raws(once.items)
     assert (apart.state, apart.response_id) == (whole.state, whole.response_id)
     if messages:
         assert position == once.position

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmws.wire import jsoncodec
-from llmws.wire.jsoncodec import JSONError, decode, encode
+from llmws.wire.jsoncodec import JSONError, decode, decode_all, encode
 
 
 values = st.recursive(
@@ -59,6 +59,38 @@ def typed(value):
 
 def assert_same(data):
     assert outcome(decode, data) == outcome(jsoncodec._decode_by_definition, data)
+
+
+# Each is good or bad alone, and many are good together.
+PIECES = [
+    b"[1", b"2]", b'{"a":[1', b"2]}", b"{}", b"{},{}", b"1,2", b" 1 ", b"", b'"',
+    b'"\\ud800"', b'"\xff"', b"1e999", b"\\",
+]  # fmt: skip
+
+
+@given(st.lists(values.map(lambda value: json.dumps(value).encode()) | st.sampled_from(PIECES)))
+def test_many_texts_read_as_each_alone(texts):
+    def alone(texts):
+        return [decode(text) for text in texts]
+
+    assert outcome(decode_all, texts) == outcome(alone, texts)
+    try:
+        joined = jsoncodec._decode_joined(texts)
+    except ValueError:
+        return  # It cannot tell; then each is read alone.
+    assert typed(joined) == typed(alone(texts))
+
+
+def test_texts_that_are_good_only_together_are_refused(codec):
+    for texts in ([b"[1", b"2]"], [b'{"a":[1', b"2]}", b"{},{}"], [b"1,2", b"3"], [b"1", b""]):
+        with pytest.raises(JSONError):
+            decode_all(texts)
+
+
+def test_good_texts_are_read_in_one_go(monkeypatch):
+    monkeypatch.setattr(jsoncodec, "_fast", None)
+    monkeypatch.delattr(jsoncodec, "decode")
+    assert decode_all([b'{"a": 1}', bytearray(b"2")]) == [{"a": 1}, 2]
 
 
 @given(values, st.booleans())

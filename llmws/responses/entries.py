@@ -1,0 +1,80 @@
+"""
+What a turn's log holds, and the events that readers see of it.
+
+Nearly all that a server sends are deltas: flat objects of a few short fields, thousands of them. Where the decoder can
+tell that a message is just such a delta without building an object of it, the log keeps its bytes, a third of the
+size; everything else lies in the log as it was decoded. Events are made by the reader that asks for them. Only those
+that the turn's state hangs on are made where they arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from ..wire import jsoncodec
+from .events import Event, from_raw
+
+
+__all__ = ["Entry", "numbers_of_deltas", "opened"]
+
+Entry = Event | dict[str, Any] | bytes | bytearray
+
+# All that these types carry, by the API's schema and by recordings. A message with another field, or with
+# log probabilities, is simply decoded where it arrives.
+_delta = jsoncodec.shape(
+    "Delta",
+    {
+        "type": Literal[
+            "response.output_text.delta",
+            "response.refusal.delta",
+            "response.reasoning_text.delta",
+            "response.reasoning_summary_text.delta",
+            "response.function_call_arguments.delta",
+            "response.mcp_call_arguments.delta",
+            "response.custom_tool_call_input.delta",
+            "response.code_interpreter_call_code.delta",
+        ]
+    },
+    {
+        "sequence_number": int,
+        "item_id": str,
+        "output_index": int,
+        "content_index": int,
+        "summary_index": int,
+        "delta": str,
+        "logprobs": tuple[()],
+        "obfuscation": str,
+    },
+)
+
+
+def numbers_of_deltas(messages: Sequence[bytes | bytearray]) -> list[int | None] | None:
+    """
+    Return the sequence numbers of messages that are all flat deltas on the default lane.
+
+    Returns:
+        The number of each, or None: some message is something else, or there is no decoder that can tell.
+    """
+    if _delta is None:
+        return None
+    try:
+        return [delta.sequence_number for delta in map(_delta, messages)]
+    except ValueError:
+        return None
+
+
+def opened(entries: Sequence[Entry]) -> list[Event]:
+    """Return the events of some entries of a log; never raises."""
+    sealed = [entry for entry in entries if isinstance(entry, (bytes, bytearray))]
+    raws = jsoncodec.decode_all(sealed)
+    if len(raws) == len(entries):
+        return [*map(from_raw, raws)]
+    unsealed = iter(raws)
+    return [_event(entry, unsealed) for entry in entries]
+
+
+def _event(entry: Entry, unsealed: Iterator[dict[str, Any]]) -> Event:
+    if isinstance(entry, Event):
+        return entry
+    return from_raw(entry if isinstance(entry, dict) else next(unsealed))
