@@ -451,6 +451,11 @@ class Connection:
         assert self._poll is not None
         self._poll.unwatch(sock)
         with contextlib.suppress(OSError):
+            # Bytes left unread would make the close a reset, which may overtake the close frame that was just written.
+            for _ in range(_ROUND_BYTES // _READ_BYTES):
+                if not sock.recv(_READ_BYTES):
+                    break
+        with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
         sock.close()
 

@@ -144,7 +144,8 @@ class Link:
         self._liveness = Liveness(
             self._policy.ping_interval, self._policy.ping_timeout, self._policy.pong_grace
         )
-        # Ending.
+        # Ending. A breach that came in the same bytes as messages waits until these are answered.
+        self._breach: Violation | None = None
         self._ending_until = 0.0
         self._await_close = False
         self._stopping = False
@@ -173,6 +174,8 @@ class Link:
             return self._retry_at
         if self.state is LinkState.ENDING:
             return self._ending_until
+        if self._breach is not None:
+            return self._now
         return self._liveness.deadline if self.state is LinkState.OPEN else None
 
     def pending(self) -> memoryview | None:
@@ -312,22 +315,27 @@ class Link:
             self._actions.append(Deliver(messages))
         if not self._framing.only_text:
             for item in delivered:
-                self._control_frame(item)
+                self._control_frame(item, bool(messages))
 
-    def _control_frame(self, item: Delivery) -> None:
+    def _control_frame(self, item: Delivery, behind_messages: bool) -> None:
         if isinstance(item, Ping):
             self._outbox.add_control(encode(PONG, item.payload, mask=self._mask_key()))
         elif isinstance(item, Close):
             self._peer_closed(item)
         elif isinstance(item, Violation) and self._await_close:
             self._socket_over()
+        elif isinstance(item, Violation) and behind_messages:
+            self._breach = item
         elif isinstance(item, Violation):
-            self._end(
-                Lost(
-                    item.code, f"the server broke the WebSocket protocol: {item.reason}", None, True
-                ),
-                encode_close(item.code, item.reason, mask=self._mask_key()),
-            )
+            self._broken(item)
+
+    def _broken(self, breach: Violation) -> None:
+        self._end(
+            Lost(
+                breach.code, f"the server broke the WebSocket protocol: {breach.reason}", None, True
+            ),
+            encode_close(breach.code, breach.reason, mask=self._mask_key()),
+        )
 
     def _peer_closed(self, close: Close) -> None:
         if self._await_close:
@@ -338,7 +346,9 @@ class Link:
             )
 
     def _ended(self, given: Ended) -> None:
-        if self.state is LinkState.OPEN:
+        if self._breach is not None:
+            self._broken(self._breach)
+        elif self.state is LinkState.OPEN:
             error = given.error
             reason = f"the link broke: {error}" if error else "the link ended without a close frame"
             self._actions.append(self._lose(Lost(1006, reason, error)))
@@ -383,6 +393,8 @@ class Link:
             self._dial()
         elif self.state is LinkState.ENDING:
             self._socket_over()
+        elif self._breach is not None:
+            self._broken(self._breach)
         elif self._liveness.waits:
             self._break(f"no answer to a ping for {self._liveness.silence(self._now):.1f} s")
         else:
@@ -421,7 +433,7 @@ class Link:
             return
         self._outbox.add_control(farewell)
         self.state = LinkState.ENDING
-        self._await_close = False
+        self._await_close, self._breach = False, None
         self._ending_until = self._now + self._policy.close_timeout
 
     def _drop(self, given: Drop) -> None:
@@ -431,7 +443,9 @@ class Link:
     def _stop(self, given: Stop) -> None:
         self._stopping = True
         self._wanted = False
-        if self.state is LinkState.OPEN:
+        if self._breach is not None:
+            self._broken(self._breach)
+        elif self.state is LinkState.OPEN:
             self._outbox.clear()
             self._outbox.add_control(encode_close(1000, mask=self._mask_key()))
             self.state = LinkState.ENDING
@@ -445,7 +459,7 @@ class Link:
         if self.state in (LinkState.OPEN, LinkState.ENDING):
             self._actions.append(CloseSocket())
         self._outbox.abandon()
-        self._await_close = False
+        self._await_close, self._breach = False, None
         self._liveness.heard()
         if self._stopping:
             if self.state is not LinkState.STOPPED:

@@ -244,6 +244,16 @@ def test_a_close_frame_is_answered_before_the_socket_is_closed(bench):
     assert sock.closed
 
 
+def test_what_lies_unread_is_taken_before_a_socket_is_closed(bench):
+    # Otherwise the close would be a reset, and the server might never see our close frame.
+    sock = bench.opened(bytes(encode_close(1000)))
+    bench.turn(readable=True)
+    sock.incoming.extend([b"x" * 65536, b"y", ConnectionResetError(), b"never read"])
+    bench.turn()
+    assert sock.closed
+    assert list(sock.incoming) == [b"never read"]
+
+
 def test_what_is_sent_in_answer_to_a_closing_servers_last_message_waits_for_the_next_socket(bench):
     sock = bench.opened(text(b"last") + bytes(encode_close(1000)))
     bench.router.answers[Deliver] = lambda given: [Send("next", b"next turn")]

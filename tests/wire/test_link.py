@@ -316,15 +316,45 @@ def test_frames_are_masked_each_with_a_key_of_its_own():
     assert bytes(life.link.pending()) == bytes.fromhex("8182020202020202")
 
 
-@pytest.mark.parametrize("ending", [encode_close(1000), encode(TEXT, b"\xff")])
-def test_a_message_sent_behind_the_loss_is_never_written(open_life, ending):
+def test_a_message_sent_behind_the_loss_is_never_written(open_life):
     # The router may answer a delivery that came in the same bytes as the close.
-    actions = open_life.receive(text(b"last"), ending)
+    actions = open_life.receive(text(b"last"), encode_close(1000))
     assert [type(action) for action in actions] == [Deliver, Lost]
     open_life.send("next turn")
     read, actions = open_life.write()
     assert [type(item) for item in read] == [Close]
     assert actions == [CloseSocket()]
+
+
+BREACH = encode(TEXT, b"\xff")
+
+
+def test_what_came_before_a_breach_is_answered_before_the_link_is_closed_for_it(open_life):
+    actions = open_life.receive(text(b"last"), BREACH)
+    assert [type(action) for action in actions] == [Deliver]
+    open_life.send("key", b"answer")
+    assert open_life.link.deadline == open_life.now
+    assert open_life.write()[0] == [b"answer"]
+    (lost,) = open_life.step(Tick())
+    assert (lost.code, lost.violation) == (1007, True)
+    read, actions = open_life.write()
+    assert [item.code for item in read] == [1007]
+    assert actions == [CloseSocket()]
+
+
+@pytest.mark.parametrize("ending", [Ended(None), Ended(ConnectionResetError()), Stop(), Tick()])
+def test_a_breach_is_the_reason_however_the_link_ends_behind_it(open_life, ending):
+    open_life.receive(text(b"last"), BREACH)
+    lost = open_life.step(ending)[0]
+    assert (lost.code, lost.violation) == (1007, True)
+
+
+def test_nothing_is_read_behind_a_breach_and_the_next_link_is_free_of_it(open_life):
+    open_life.receive(text(b"last"), BREACH)
+    assert open_life.receive(text(b"more")) == []
+    assert open_life.step(Drop()) == [CloseSocket()]
+    open_life.opened()
+    assert open_life.link.deadline > open_life.now
 
 
 def test_a_message_without_a_socket_is_forgotten(life):
@@ -521,8 +551,7 @@ def test_no_farewell_is_written_into_a_frame_that_has_begun(open_life):
     ],
 )
 def test_a_breach_of_the_protocol_closes_with_its_code(open_life, data, code):
-    deliver, lost = open_life.receive(text(b"good"), data)
-    assert deliver == Deliver([b"good"])
+    (lost,) = open_life.receive(data)
     assert (lost.code, lost.violation) == (code, True)
     (close,), actions = open_life.write()
     assert close.code == code
