@@ -7,13 +7,14 @@ is exactly the wire's text deltas, joined.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import attrs
 
 from ..errors import ConfigurationError
+from .entries import Notice
 from .events import (
     AnnotationAdded,
     ArgumentsDelta,
@@ -31,7 +32,7 @@ from .events import (
 from .items import Image, ToolCall, Usage, finish_reason_of, output_items
 
 
-__all__ = ["Chunk", "from_event"]
+__all__ = ["Chunk", "from_event", "from_events"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _REFUSAL: Mapping[str, Any] = MappingProxyType({"refusal": True})
@@ -143,16 +144,26 @@ def from_event(event: Event) -> Chunk | None:
         The chunk, or None if the event has nothing portable. At a terminal event ``finish_reason``
         counts only the calls that the event itself repeats; the response has the last word.
     """
-    if event.__class__ is TextDelta:
-        text = event.raw.get("delta")
-        # Storing into an unfrozen object takes a third of the time, and a long answer is made of text deltas.
-        text = text if type(text) is str else ""
-        unfrozen: Any = _Unfrozen("content", text, "", None, None, _NOTHING)
-        unfrozen.__class__ = Chunk
-        chunk: Chunk = unfrozen
-        return chunk
-    project = _PROJECTIONS.get(event.__class__)
-    return project(event) if project else None
+    chunks = from_events((event,))
+    return chunks[0] if chunks else None
+
+
+def from_events(events: Iterable[Event]) -> list[Chunk]:
+    """Project events as ``from_event`` does; those that have nothing portable are left out."""
+    chunks = []
+    for event in events:
+        if event.__class__ is TextDelta:
+            text = event.raw.get("delta")
+            # Storing into an unfrozen object takes a third of the time, and a long answer is made of text deltas.
+            text = text if type(text) is str else ""
+            chunk: Any = _Unfrozen("content", text, "", None, None, _NOTHING)
+            chunk.__class__ = Chunk
+            chunks.append(chunk)
+        elif event.__class__ in _PROJECTIONS:
+            chunk = _PROJECTIONS[event.__class__](event)
+            if chunk is not None:
+                chunks.append(chunk)
+    return chunks
 
 
 def _cut(value: object) -> str:
@@ -232,6 +243,11 @@ def _error(event: ErrorEvent) -> Chunk:
     )
 
 
+def _notice(event: Notice) -> Chunk:
+    fields = {name: value for name, value in event.raw.items() if name != "type"}
+    return Chunk.meta(notice=event.type.removeprefix("llmws."), **fields)
+
+
 _PROJECTIONS: dict[type[Event], Callable[[Any], Chunk | None]] = {
     RefusalDelta: _refusal,
     ReasoningDelta: _thinking,
@@ -242,4 +258,5 @@ _PROJECTIONS: dict[type[Event], Callable[[Any], Chunk | None]] = {
     ResponseStarted: _started,
     ResponseFinished: _finished,
     ErrorEvent: _error,
+    Notice: _notice,
 }

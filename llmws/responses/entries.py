@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from ..wire import jsoncodec
-from .events import Event, from_raw
+from .events import Event, from_raw, from_raws
 
 
-__all__ = ["Entry", "numbers_of_deltas", "opened"]
+__all__ = ["Entry", "Notice", "numbers_of_deltas", "opened"]
 
 Entry = Event | dict[str, Any] | bytes | bytearray
 
@@ -49,6 +49,16 @@ _delta = jsoncodec.shape(
 )
 
 
+class Notice(Event):
+    """
+    What llmws itself did for a turn, between the server's events: a redial, a replay.
+
+    Seen as a ``meta`` chunk; never among ``events()``, which are the server's alone. Its types begin with ``llmws.``.
+    """
+
+    __slots__ = ()
+
+
 def numbers_of_deltas(messages: Sequence[bytes | bytearray]) -> list[int | None] | None:
     """
     Return the sequence numbers of messages that are all flat deltas on the default lane.
@@ -69,7 +79,7 @@ def opened(entries: Sequence[Entry]) -> list[Event]:
     sealed = [entry for entry in entries if isinstance(entry, (bytes, bytearray))]
     raws = jsoncodec.decode_all(sealed)
     if len(raws) == len(entries):
-        return [*map(from_raw, raws)]
+        return from_raws(raws)
     unsealed = iter(raws)
     return [_event(entry, unsealed) for entry in entries]
 

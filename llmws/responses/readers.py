@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from ..wire import jsoncodec
-from . import chunks
 from .apierrors import ErrorEvent
-from .chunks import Chunk
-from .entries import Entry, opened
+from .chunks import Chunk, from_events
+from .entries import Entry, Notice, opened
 from .events import Event, TextDelta
-from .turn import Notice
 
 
 __all__ = ["Reader", "chunks_of", "events_of", "sse_of", "texts_of"]
@@ -86,11 +84,7 @@ class Reader(Iterator[View], Generic[View]):
 
 def chunks_of(entries: Sequence[Entry]) -> list[Chunk]:
     """Return the chunks of some entries; a notice of llmws itself is a ``meta`` chunk."""
-    make = chunks.from_event
-    found = [
-        make(event) if type(event) is not Notice else _notice(event) for event in opened(entries)
-    ]
-    return [chunk for chunk in found if chunk is not None]
+    return from_events(opened(entries))
 
 
 def texts_of(entries: Sequence[Entry]) -> list[str]:
@@ -106,11 +100,6 @@ def events_of(entries: Sequence[Entry]) -> list[Event]:
 def sse_of(entries: Sequence[Entry]) -> list[bytes]:
     """Return the events as the blocks of an SSE body, as the HTTP API would have sent them."""
     return [_block(event) for event in events_of(entries)]
-
-
-def _notice(event: Event) -> Chunk:
-    fields = {name: value for name, value in event.raw.items() if name != "type"}
-    return Chunk.meta(notice=event.type.removeprefix("llmws."), **fields)
 
 
 def _block(event: Event) -> bytes:

@@ -27,8 +27,8 @@ from ..errors import (
 from ..timeouts import Timeouts
 from ..wire.inbox import Inbox
 from .apierrors import ErrorEvent
-from .entries import Entry
-from .events import Event, ResponseFinished
+from .entries import Entry, Notice
+from .events import ResponseFinished
 
 
 __all__ = ["Cancel", "Notice", "Submit", "Turn", "TurnState"]
@@ -49,16 +49,6 @@ class TurnState(str, enum.Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-class Notice(Event):
-    """
-    What llmws itself did for a turn, between the server's events: a redial, a replay.
-
-    Seen as a ``meta`` chunk; never among ``events()``, which are the server's alone. Its types begin with ``llmws.``.
-    """
-
-    __slots__ = ()
 
 
 @attrs.define(eq=False, repr=False, kw_only=True)

@@ -12,7 +12,7 @@ reads as an empty one, and anything else as None.
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import attrs
 
@@ -23,7 +23,6 @@ __all__ = [
     "Field",
     "ItemEvent",
     "LifecycleEvent",
-    "UnfrozenEvent",
     "shorten",
     "string_or_none",
 ]
@@ -46,14 +45,12 @@ def string_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-class Field(Generic[T]):
+class Field(property, Generic[T]):
     """
     A typed view of one field of an event's ``raw``.
 
     ``Field(str)`` reads as ``""`` where the wire has no string, ``Field(int, None)`` as None where it has no integer.
     """
-
-    __slots__ = ("kind", "make", "name")
 
     @overload
     def __init__(self: Field[K], kind: type[K]) -> None: ...
@@ -63,22 +60,24 @@ class Field(Generic[T]):
         self.kind = kind
         # Called for each missing field, so that no caller can change what the next one gets.
         self.make: Any = kind if default is ... else type(None)
-        self.name = ""
 
     def __set_name__(self, owner: type[object], name: str) -> None:
-        self.name = name
+        kind, make = self.kind, self.make
 
-    @overload
-    def __get__(self, event: None, owner: type[Event]) -> Field[T]: ...
-    @overload
-    def __get__(self, event: Event, owner: type[Event]) -> T: ...
-    def __get__(self, event: Event | None, owner: type[Event]) -> Field[T] | T:
-        if event is None:
-            return self
-        value: Any = event.raw.get(self.name)
-        # Not isinstance: JSON's true is no integer.
-        found: T = value if type(value) is self.kind else self.make()
-        return found
+        def view(event: Event) -> Any:
+            value = event.raw.get(name)
+            # Not isinstance: JSON's true is no integer.
+            return value if type(value) is kind else make()
+
+        super().__init__(view)
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]  # It is a view of events, not of any object.
+        def __get__(self, event: None, owner: type[Event]) -> Field[T]: ...
+        @overload
+        def __get__(self, event: Event, owner: type[Event]) -> T: ...
+        def __get__(self, event: Event | None, owner: type[Event]) -> Field[T] | T: ...
 
 
 @attrs.frozen(repr=False, unsafe_hash=False, weakref_slot=False)
@@ -117,19 +116,6 @@ class Event:
         ]
         fields = [f"{name}={shorten(getattr(self, name))}" for name in names]
         return f"{type(self).__name__}({', '.join([shorten(self.type), *fields])})"
-
-
-@attrs.define(repr=False, eq=False, weakref_slot=False)
-class UnfrozenEvent:
-    """
-    An event before it is one.
-
-    A frozen object's fields are stored the long way round. Storing into this one and then giving it the event's class
-    takes half the time; Python refuses that if the two are not laid out alike.
-    """
-
-    type: str
-    raw: dict[str, Any]
 
 
 class ItemEvent(Event):
