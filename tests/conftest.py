@@ -7,10 +7,12 @@ import threading
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 import trustme
 
 from llmws import default
+from tests.owner import Guard
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +20,11 @@ SHARED = ROOT.parent / "shared"
 PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 # How long what a test started may take to end; reached by leaks alone.
 PATIENCE = 5.0
+# A plain run tries few examples of what hypothesis makes up, ``.ci/run`` more, ``python -m tests.fuzz`` as many as one
+# likes. None has a deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
+hypothesis.settings.register_profile("deep", max_examples=100, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_configure(config):
@@ -25,6 +32,12 @@ def pytest_configure(config):
     for name in list(os.environ):
         if name.startswith("OPENAI_") or name.lower() in PROXIES:
             del os.environ[name]
+
+
+def pytest_collection_finish():
+    # All modules and tests are here for good; each look for garbage would cost a quarter of a second on them.
+    gc.collect()
+    gc.freeze()
 
 
 # A skip for want of the recordings beside the repository is right in a lone clone, and a defect where they are.
@@ -73,6 +86,23 @@ def contexts():
     client = ssl.create_default_context()
     authority.configure_trust(client)
     return server, client
+
+
+# A socket belongs to one thread at a time.
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guard():
+    """Watch every socket of the whole run."""
+    with Guard().watching() as guard:
+        yield guard
+
+
+@pytest.fixture(autouse=True)
+def only_its_owner_touches_a_socket(guard):
+    """Fail a test in which another thread touched a socket of llmws."""
+    yield
+    assert guard.take() == []
 
 
 # What a test starts, it ends.

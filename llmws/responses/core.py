@@ -17,6 +17,7 @@ from ..timeouts import Timeouts
 from ..wire.callbacks import CallbackThreads
 from ..wire.connection import Connection
 from ..wire.endpoint import Endpoint
+from ..wire.greenlets import Greenlets
 from ..wire.link import Link, LinkPolicy
 from ..wire.process import on_fork
 from .handlers import Handlers
@@ -62,6 +63,7 @@ class Core:
             name, str(endpoint), _dialler(endpoint), self.lanes, Link(policy)
         )
         self.closed = False
+        self._greenlets = Greenlets()
         self._callback_threads = (f"{name}-callbacks", callback_threads)
         self._renew()
         self._submitted_bytes = 0
@@ -82,7 +84,9 @@ class Core:
             SessionClosedError: The session was closed.
             OutboxFullError: The requests that wait would pass 64 MiB.
             ConnectError: The system has no thread for the connection.
+            ConfigurationError: gevent patched the process too late, or in part.
         """
+        self._greenlets.check()
         size_bytes = len(turn.payload)
         with self._lock:
             if self.closed:

@@ -429,7 +429,7 @@ class Lanes:
         self.counters.missing_events += turn.missing_events
         if turn.missing_events or turn.repeated_events:
             logger.warning(
-                "response %s: %d sequence numbers missing, %d repeated",
+                "response %r: %d sequence numbers missing, %d repeated",
                 turn.response_id,
                 turn.missing_events,
                 turn.repeated_events,
@@ -479,7 +479,7 @@ def _interruption(turn: Turn, lost: Lost) -> TurnError:
         return RemoteProtocolError(f"The turn ended early: {lost.reason}.", **facts)
     words = f"The connection ended before the response did: close code {lost.code}"
     interrupted = StreamInterruptedError(
-        f"{words}, {lost.reason or 'no reason given'}.",
+        f"{words}, {lost.words}.",
         close_code=lost.code,
         close_reason=lost.reason,
         **facts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from ..errors import RemoteProtocolError
 from ..wire import jsoncodec
 from .apierrors import ErrorEvent
 from .chunks import Chunk, from_events
@@ -66,6 +67,7 @@ class Reader(Iterator[View], Generic[View]):
         """Drop this reader's place; it then ends. The turn goes on. May be called from any thread."""
         self._closed = True
         self._batch = ()
+        self._source = _nothing  # It held the turn, which ends when nobody does.
 
     def _refill(self) -> Sequence[View]:
         while not self._closed:
@@ -80,6 +82,10 @@ class Reader(Iterator[View], Generic[View]):
             elif batch:
                 return batch
         raise StopIteration
+
+
+def _nothing(cursor: int, most: int) -> list[Entry]:
+    return []
 
 
 def chunks_of(entries: Sequence[Entry]) -> list[Chunk]:
@@ -118,4 +124,9 @@ def _block(event: Event) -> bytes:
     name = " ".join(
         event.type.split()
     )  # A line break would end the field; none of OpenAI's types has one.
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), jsoncodec.encode(raw))
+    try:
+        data = jsoncodec.encode(raw)
+    except jsoncodec.JSONError as exc:
+        # It could just be read, and readers of JSON go a little deeper than writers.
+        raise RemoteProtocolError(f"An event cannot be given on as SSE: {exc}.") from exc
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)

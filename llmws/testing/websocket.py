@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import threading
 from collections.abc import Callable, Mapping
-from queue import SimpleQueue
 from typing import Any
 
 from ..wire import jsoncodec
@@ -226,7 +226,7 @@ class _Lane:
 
     def __init__(self, name: str, play: Callable[[Request, Entry], None]) -> None:
         self._play = play
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

@@ -64,6 +64,8 @@ logger = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 _ROUND_BYTES = 1024 * 1024
+# …and a round lasts about so long: a flood of frames without content would make a mebibyte take seconds.
+_ROUND_SECONDS = 0.02
 
 
 class Connection:
@@ -150,16 +152,16 @@ class Connection:
     def post_quietly(self, given: Any) -> None:
         """Do as ``post`` does, without a lock and without starting the thread: for finalizers and signal handlers."""
         self._posts.append(given)
-        if self._poll is not None:
-            self._poll.wake()
+        if (poll := self._poll) is not None:
+            poll.wake()
         if self._stopped.is_set():
             self._refuse_posts()
 
     def stop(self) -> None:
         """Ask the thread to close the socket and end; waits for no lock, never blocks, may be repeated."""
         self._posts.append(Stop())
-        if self._poll is not None:
-            self._poll.wake()
+        if (poll := self._poll) is not None:
+            poll.wake()
         # A thread that is being started at this moment finds the post above.
         if not self._started and self._start_lock.acquire(blocking=False):
             try:
@@ -193,11 +195,13 @@ class Connection:
     def _start(self) -> None:
         with self._start_lock:
             if not self._started and not self._stopped.is_set():
-                self._poll = self._poll or self._make_poll()
+                self._poll = poll = self._make_poll()
                 live_connections.add(self)
                 try:
                     self._spawn(self.name, self.run)
                 except RuntimeError as exc:
+                    self._poll = None
+                    poll.close()
                     raise ConnectError(f"No thread for the connection: {exc}.") from exc
                 self._started = True
 
@@ -370,8 +374,8 @@ class Connection:
 
     def _read(self) -> None:
         self._unread = self._write_after_read = False
-        taken = 0
-        while self._sock is not None and taken < _ROUND_BYTES:
+        taken, until = 0, self._clock() + _ROUND_SECONDS
+        while self._sock is not None and taken < _ROUND_BYTES and self._clock() <= until:
             count = self._read_some(self._sock)
             if count is None:
                 return

@@ -19,6 +19,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -269,7 +270,7 @@ class _SocksLoan(Loan):
 def _tls(wire: TimedSocket, endpoint: Endpoint) -> None:
     wire.deadline.phase = "TLS"
     context = endpoint.ssl_context or _default_context(
-        os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        ssl.SSLContext, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     )
     left = wire.deadline.left()
     try:
@@ -282,12 +283,27 @@ def _tls(wire: TimedSocket, endpoint: Endpoint) -> None:
     except ssl.SSLError as exc:
         raise _distrust(endpoint, exc) from exc
     except OSError as exc:
+        _close_unfinished(exc)
         raise wire.broken(exc) from exc
 
 
+def _close_unfinished(exc: OSError) -> None:
+    """Close what ``wrap_socket`` was making of a socket that was just then reset: only its own frame knows of it."""
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        made = frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
+
+
 @functools.lru_cache(maxsize=2)
-def _default_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
-    """Return the context for these two variables, which OpenSSL reads itself; loading the CAs takes milliseconds."""
+def _default_context(
+    kind: type[ssl.SSLContext], cert_file: str | None, cert_dir: str | None
+) -> ssl.SSLContext:
+    """
+    Return the context for these two variables, which OpenSSL reads itself; loading the CAs takes milliseconds.
+
+    Also for this kind of context: gevent replaces the class, and its sockets do not work with the one before.
+    """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

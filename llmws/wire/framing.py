@@ -199,7 +199,11 @@ class Framing:
             elif length > 126:
                 break
             payload = buffer[start : start + length]
-            if len(payload) < length or length > most or not (payload.isascii() or _is_utf8(payload)):
+            if (
+                len(payload) < length
+                or length > most
+                or not (payload.isascii() or _is_utf8(payload))
+            ):
                 break
             deliver(payload)
             position = start + length

@@ -74,6 +74,9 @@ from .steps import (
 
 __all__ = ["Link", "LinkPolicy", "LinkState"]
 
+# Of the pings that one read brings, so many are answered.
+_MOST_PONGS = 64
+
 
 @attrs.frozen(kw_only=True)
 class LinkPolicy:
@@ -314,13 +317,16 @@ class Link:
         if messages and self.state is LinkState.OPEN:
             self._actions.append(Deliver(messages))
         if not self._framing.only_text:
-            for item in delivered:
+            # Of many pings that came at once, the newest need an answer alone (RFC 6455 §5.5.3).
+            pings = [item for item in delivered if isinstance(item, Ping)]
+            for ping in pings[-_MOST_PONGS:]:
+                self._outbox.add_control(encode(PONG, ping.payload, mask=self._mask_key()))
+            for item in delivered[-1:]:
                 self._control_frame(item, bool(messages))
 
     def _control_frame(self, item: Delivery, behind_messages: bool) -> None:
-        if isinstance(item, Ping):
-            self._outbox.add_control(encode(PONG, item.payload, mask=self._mask_key()))
-        elif isinstance(item, Close):
+        """Look at the last thing that was delivered: a close or a breach is nowhere else."""
+        if isinstance(item, Close):
             self._peer_closed(item)
         elif isinstance(item, Violation) and self._await_close:
             self._socket_over()
@@ -417,7 +423,7 @@ class Link:
             self._count_failure(
                 ConnectError(
                     f"The server accepted the connection and ended it with code {lost.code} before any "
-                    f"response ({lost.reason or 'no reason given'}).",
+                    f"response ({lost.words}).",
                     retryable=lost.code in RETRYABLE_CLOSE_CODES or lost.code == 1000,
                 )
             )

@@ -50,6 +50,9 @@ __all__ = [
 
 FORMAT = "llmws-recording/1"
 
+# Any time is below this, and such numbers are exact.
+_LONGEST_SECONDS = 2**53
+
 Event = dict[str, Any]
 
 
@@ -183,7 +186,7 @@ def _event(path: str | os.PathLike[str], number: int, value: Any) -> Event:
 
 def _entry(path: str | os.PathLike[str], number: int, line: dict[str, Any]) -> Entry:
     t = line.get("t")
-    if isinstance(t, bool) or not isinstance(t, (int, float)):
+    if isinstance(t, bool) or not isinstance(t, (int, float)) or abs(t) > _LONGEST_SECONDS:
         raise _bad(path, number, "has no time t in seconds")
     match line:
         case {"event": event, "dir": "in" | "out" as direction}:
@@ -207,11 +210,15 @@ def save(
         secrets: Known keys, removed even where they are cut into several deltas or encoded.
 
     Raises:
+        RecordingError: An event nests too deep to be searched for keys, or to be written.
         OSError: The file cannot be written; an older file is then untouched.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    lines = [jsoncodec.encode(line) + b"\n" for line in _lines(_clean(recording, secrets))]
+    try:
+        lines = [jsoncodec.encode(line) + b"\n" for line in _lines(_clean(recording, secrets))]
+    except jsoncodec.JSONError as exc:
+        raise RecordingError(f"An event cannot be recorded: {exc}.") from exc
     # mkstemp gives mode 0600, and the same folder makes the replacement atomic.
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
@@ -239,7 +246,11 @@ def _lines(recording: Recording) -> Iterable[dict[str, Any]]:
 
 
 def _clean(recording: Recording, secrets: Sequence[Secret | None]) -> Recording:
-    events = iter(scrub([frame.event for frame in recording.frames()], *secrets))
+    try:
+        events = iter(scrub([frame.event for frame in recording.frames()], *secrets))
+    except RecursionError:
+        words = "An event nests too deep to be searched for keys, so the recording cannot be given away."
+        raise RecordingError(words) from None
     entries: list[Entry] = []
     for entry in recording.entries:
         match entry:
@@ -253,7 +264,10 @@ def _clean(recording: Recording, secrets: Sequence[Secret | None]) -> Recording:
 
 
 def _bare_url(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # No URL at all, so that nobody knows where a key would stand in it.
+        return ""
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

@@ -245,6 +245,12 @@ class Lost:
     error: Exception | None = None
     violation: bool = False
 
+    @property
+    def words(self) -> str:
+        """The reason for messages and logs: the peer's words move no cursor and forge no line."""
+        reason = self.reason or "no reason given"
+        return reason if reason.isprintable() else ascii(reason)
+
 
 @attrs.frozen
 class GaveUp:

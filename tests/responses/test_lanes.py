@@ -678,7 +678,7 @@ def test_missing_sequence_numbers_are_counted_and_logged(work, caplog):
     assert turn.inbox.error is None
     assert (turn.missing_events, turn.repeated_events) == (2, 1)
     assert work.lanes.counters.missing_events == 2
-    assert "response r: 2 sequence numbers missing, 1 repeated" in caplog.text
+    assert "response 'r': 2 sequence numbers missing, 1 repeated" in caplog.text
 
 
 @pytest.mark.parametrize("number", [0, 2])

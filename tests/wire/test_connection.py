@@ -14,6 +14,7 @@ from llmws.wire.dialling import DialResult
 from llmws.wire.framing import TEXT, Close, encode, encode_close
 from llmws.wire.inbox import Inbox
 from llmws.wire.link import LinkState
+from llmws.wire.poll import SelectorPoll
 from llmws.wire.ports import Append, Crashed, Finish, Overflowed
 from llmws.wire.process import live_connections
 from llmws.wire.steps import (
@@ -31,6 +32,7 @@ from llmws.wire.steps import (
     Useful,
     Want,
 )
+from tests.conftest import open_descriptors
 from tests.wire.harness import Bench, FakeSocket
 
 
@@ -663,3 +665,16 @@ def test_a_socket_that_proves_useful_pays_the_budget_back(bench):
     bench.connection.post([Useful()])
     bench.turn()
     assert bench.budget.tokens > spent
+
+
+def test_a_connection_that_gets_no_thread_keeps_no_descriptors():
+    def spawn(name, target):
+        raise RuntimeError("can't start new thread")
+
+    bench = Bench()
+    bench.connection._make_poll, bench.connection._spawn = SelectorPoll, spawn
+    before = open_descriptors()
+    for _ in range(2):
+        with pytest.raises(ConnectError):
+            bench.connection.post([Want(5.0)])
+    assert open_descriptors() == before

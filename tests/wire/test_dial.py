@@ -53,6 +53,8 @@ KEY = "canary-2f9b41c7d0"
 PASSWORD = "canary-pass-77aa01"
 CANARIES = (KEY, PASSWORD, base64.b64encode(f"user:{PASSWORD}".encode()).decode())
 OK_TIMEOUT = 10.0
+# For what must end in time: several of the pauses of a peer that drips.
+LIMIT = 0.15
 
 
 def to(peer: Peer, *, host: str = "127.0.0.1", scheme: str = "ws", **arguments: object) -> Endpoint:
@@ -299,9 +301,9 @@ def drip_on(conn: socket.socket) -> None:
 
 def in_time(endpoint: Endpoint, phase: str, environ: Mapping[str, str] | None = None) -> None:
     started = time.monotonic()
-    error = failure(endpoint, ConnectTimeout, timeout=0.3, environ=environ)
+    error = failure(endpoint, ConnectTimeout, timeout=LIMIT, environ=environ)
     took = time.monotonic() - started
-    assert 0.3 <= took < 0.3 * 1.1 + 0.1  # The constant is for a busy machine.
+    assert LIMIT <= took < LIMIT * 1.1 + 0.2  # The constant is for a busy machine.
     assert isinstance(error, TimeoutError)
     assert repr(phase) in str(error)
     assert error.retryable

@@ -109,6 +109,7 @@ def test_a_missing_recording_says_how_to_make_one(tmp_path):
         ([HEADER, "", "nope"], "line 3 is no JSON"),
         ([HEADER, '{"dir": "in", "event": {"type": "x"}}'], "line 2 has no time"),
         ([HEADER, '{"t": true, "dir": "in", "event": {"type": "x"}}'], "line 2 has no time"),
+        ([HEADER, '{"t": 1%s, "open": {"url": "u"}}' % ("0" * 400)], "line 2 has no time"),
         ([HEADER, '{"t": 0, "dir": "up", "event": {"type": "x"}}'], "line 2 is neither"),
         ([HEADER, '{"t": 0, "dir": "in", "event": {}}'], "line 2 has no event"),
         ([HEADER, '{"t": 0, "close": {}}'], "line 2 is neither"),
@@ -155,6 +156,11 @@ def test_urls_lose_their_query_and_their_credentials(tmp_path):
     assert load(tmp_path / "a.jsonl").entries == (
         Open(0.0, "wss://api.openai.com:443/v1/responses"),
     )
+
+
+def test_what_is_no_url_is_left_out(tmp_path):
+    save(recording(Open(0.0, "wss://[key@host/")), tmp_path / "a.jsonl")
+    assert load(tmp_path / "a.jsonl").entries == (Open(0.0, ""),)
 
 
 def test_no_key_is_saved_whole_split_or_in_a_close_reason(tmp_path):
