@@ -1,0 +1,114 @@
+"""
+The limit: a socket, a loop over frames, and a JSON decoder; no library at all.
+
+It knows what this server sends and checks nothing: no fragments, no control frames, no UTF-8, no errors.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import Address
+
+
+__all__ = ["Fast", "Stdlib"]
+
+_READ_BYTES = 65_536
+_READ_JSON = json.JSONDecoder().decode
+
+
+class _Raw:
+    """``recv``, split into frames, decode."""
+
+    reads = "dicts"
+    endless = True
+    _decode: Callable[[Any], Any]
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._tls = address.tls()
+
+    def open(self) -> None:
+        """Connect and upgrade; the answer's head ends with the bytes that were read."""
+        url = urlsplit(self._address.base_url)
+        host, port = url.hostname or "", url.port or 0
+        self._socket = socket.create_connection((host, port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls:
+            self._socket = self._tls.wrap_socket(self._socket, server_hostname=host)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._socket.sendall(
+            f"GET {url.path}/responses HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self._socket.recv(_READ_BYTES)
+
+    def another(self) -> _Raw:
+        """Return one more connection to the same server."""
+        return type(self)(self._address)
+
+    def events(self, request: Mapping[str, Any]) -> Iterator[Any]:
+        """Send a request, and iterate over what each read brought, decoded."""
+        payload = json.dumps({"type": "response.create", **request}).encode()
+        # A mask of zeros is a mask.
+        self._socket.sendall(b"\x81" + bytes([0x80 | len(payload)]) + bytes(4) + payload)
+        return itertools.chain.from_iterable(self._batches())
+
+    def _batches(self) -> Iterator[list[Any]]:
+        decode, rest = self._decode, b""
+        while data := self._socket.recv(_READ_BYTES):
+            rest += data
+            batch, at, end = [], 0, len(rest)
+            while at + 10 <= end:
+                size = rest[at + 1]
+                body = at + 2
+                if size == 126:
+                    size, body = rest[at + 2] << 8 | rest[at + 3], at + 4
+                elif size == 127:
+                    size, body = int.from_bytes(rest[at + 2 : at + 10], "big"), at + 10
+                if body + size > end:
+                    break
+                at = body + size
+                batch.append(decode(rest[body:at]))
+            rest = rest[at:]
+            yield batch
+
+    def text_of(self, last: Any) -> str:
+        """Return the text of the final response."""
+        text: str = last["response"]["output"][0]["content"][0]["text"]
+        return text
+
+    def hidden_failures(self) -> int:
+        """Return 0: it does not dial again."""
+        return 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class Fast(_Raw):
+    """With msgspec."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        from msgspec.json import Decoder
+
+        self._decode = Decoder().decode
+
+
+class Stdlib(_Raw):
+    """With the standard library, in its fastest form: the text is decoded before the JSON."""
+
+    @staticmethod
+    def _decode(data: bytes, read: Callable[[str], Any] = _READ_JSON) -> Any:
+        return read(str(data, "utf-8"))
