@@ -9,16 +9,17 @@ that the turn's state hangs on are made where they arrive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from ..wire import jsoncodec
-from .events import Event, from_raw, from_raws
+from .events import Event, from_raws
 
 
 __all__ = ["Entry", "Notice", "numbers_of_deltas", "opened"]
 
 Entry = Event | dict[str, Any] | bytes | bytearray
+_SEALED = frozenset({bytes, bytearray})
 
 # All that these types carry, by the API's schema and by recordings. A message with another field, or with
 # log probabilities, is simply decoded where it arrives.
@@ -74,17 +75,13 @@ def numbers_of_deltas(messages: Sequence[bytes | bytearray]) -> list[int | None]
         return None
 
 
-def opened(entries: Sequence[Entry]) -> list[Event]:
+def opened(entries: Sequence[Any]) -> list[Event]:
     """Return the events of some entries of a log; never raises."""
-    sealed = [entry for entry in entries if isinstance(entry, (bytes, bytearray))]
-    raws = jsoncodec.decode_all(sealed)
-    if len(raws) == len(entries):
-        return from_raws(raws)
-    unsealed = iter(raws)
-    return [_event(entry, unsealed) for entry in entries]
-
-
-def _event(entry: Entry, unsealed: Iterator[dict[str, Any]]) -> Event:
-    if isinstance(entry, Event):
-        return entry
-    return from_raw(entry if isinstance(entry, dict) else next(unsealed))
+    kinds = {*map(type, entries)}
+    if kinds <= _SEALED:
+        return from_raws(jsoncodec.decode_all(entries))
+    if not kinds.isdisjoint(_SEALED):
+        unsealed = iter(jsoncodec.decode_all([e for e in entries if type(e) in _SEALED]))
+        entries = [next(unsealed) if type(e) in _SEALED else e for e in entries]
+    made = iter(from_raws([e for e in entries if type(e) is dict]))
+    return [next(made) if type(e) is dict else e for e in entries]

@@ -77,11 +77,14 @@ def read(
     reading = Reading(position=position)
     raws, unreadable = _decoded(messages[position:])
     for stretch, plain in _stretches(raws):
-        if plain and turn.state is TurnState.OUTPUT and _in_order(turn, stretch):
-            reading.items += stretch
-            reading.position += len(stretch)
-            continue
-        for raw in stretch:
+        for index, raw in enumerate(stretch):
+            # The first may begin the output; if the rest is not in order then, each of it is looked at.
+            if plain and index < 2 and turn.state is TurnState.OUTPUT:
+                rest = stretch[index:]
+                if _in_order(turn, rest):
+                    reading.items += rest
+                    reading.position += len(rest)
+                    break
             reading.position += 1
             if _take(turn, from_raw(raw), strict, reading, hide):
                 return reading

@@ -29,6 +29,7 @@ from . import jsoncodec
 from .backoff import RetryBudget, process_budget
 from .dialling import Dialling, DialResult, spawn_thread
 from .link import Link
+from .monitor import Gate
 from .poll import Poll, SelectorPoll
 from .ports import Append, Counters, Crashed, Finish, Overflowed, Router, Tap
 from .process import live_connections
@@ -118,7 +119,7 @@ class Connection:
         self._posts: deque[Any] = deque()
         self._started = False
         self._start_lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopped = Gate()
         self._thread_id: int | None = None
         # Of the I/O thread alone.
         self._dialling = Dialling(dial, self.post_quietly, spawn)
@@ -189,7 +190,7 @@ class Connection:
                 with contextlib.suppress(OSError):
                     os.close(sock.detach())
         self._sock = None
-        self._stopped = threading.Event()
+        self._stopped = Gate()
         self._stopped.set()
 
     def _start(self) -> None:

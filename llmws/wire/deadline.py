@@ -21,6 +21,9 @@ from .process import half_made
 
 __all__ = ["Deadline", "Loan", "TimedSocket"]
 
+# How often a dial that waits for a silent peer looks whether anybody still waits for the dial, in seconds.
+_LOOK_SECONDS = 0.25
+
 
 @attrs.define
 class Deadline:
@@ -132,12 +135,14 @@ class TimedSocket:
 
     def read(self, size: int) -> bytes:
         """Return at most this many bytes; none at the end."""
-        left = self.deadline.left()
-        try:
-            self.sock.settimeout(left)
-            return self.sock.recv(size)
-        except OSError as exc:
-            raise self.broken(exc) from exc
+        while True:
+            left = self.deadline.left()
+            try:
+                self.sock.settimeout(_LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS))
+                return self.sock.recv(size)
+            except OSError as exc:
+                if not _is_ours(exc):
+                    raise self.broken(exc) from exc
 
     def fill(self) -> bool:
         """Read some more into ``inbound``; False at the end."""
@@ -147,13 +152,16 @@ class TimedSocket:
 
     def broken(self, exc: OSError) -> ConnectError:
         """Return our error for one of the socket's."""
-        if (
-            isinstance(exc, TimeoutError) and exc.errno is None
-        ):  # Ours, not the network's ETIMEDOUT.
+        if _is_ours(exc):
             return self.deadline.overrun()
         return ConnectError(
             f"The connection to {self.name} broke in the phase {self.deadline.phase!r}: {exc}"
         )
+
+
+def _is_ours(exc: OSError) -> bool:
+    """Tell a timeout that was set here from the network's ETIMEDOUT."""
+    return isinstance(exc, TimeoutError) and exc.errno is None
 
 
 class Loan:

@@ -8,16 +8,16 @@ the lock held for ever. The lock is reentrant because such a lock is released by
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 
-__all__ = ["Monitor"]
+__all__ = ["Gate", "Monitor"]
 
-# Untimed lock waits cannot be interrupted by Ctrl-C on Windows, so they are cut into slices there.
-_LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
+# The main thread, which alone handles signals, sleeps in slices of so many seconds: a signal that strikes just as it
+# falls asleep is not noticed until it wakes, and on Windows none is that strikes while it sleeps.
+_SLICE_SECONDS = 0.2
 
 
 class Monitor:
@@ -65,11 +65,42 @@ class Monitor:
             raise exc.__context__ or exc from None
 
     def _wait_locked(self, arrived: Callable[[], bool], deadline: float | None) -> bool:
+        sliced = threading.get_ident() == threading.main_thread().ident
         while not arrived():
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            if _LONGEST_WAIT is not None:
-                left = _LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT)
+            if sliced:
+                left = _SLICE_SECONDS if left is None else min(left, _SLICE_SECONDS)
             self._changed.wait(left)
         return True
+
+
+class Gate:
+    """
+    Opened once, and waited for by anybody.
+
+    Unlike a ``threading.Event``, one that Ctrl-C or a signal handler strikes inside of ``wait`` can still be opened,
+    and be waited for by that handler.
+    """
+
+    __slots__ = ("_monitor", "_open")
+
+    def __init__(self) -> None:
+        self._monitor = Monitor()
+        self._open = False
+
+    def is_set(self) -> bool:
+        """Tell whether it is open; takes no lock."""
+        return self._open
+
+    def set(self) -> None:
+        """Open it."""
+        with self._monitor.lock:
+            self._open = True
+            self._monitor.notify()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait at most so many seconds until it is open; return whether it is."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return self._open or self._monitor.wait_for(self.is_set, deadline)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from llmws.errors import ConnectError, ConnectTimeout
+from llmws.wire import deadline as deadlines
 from llmws.wire.deadline import Deadline, Loan, TimedSocket
 from llmws.wire.process import half_made
 
@@ -56,6 +57,38 @@ def test_an_abandoned_dial_ends_at_the_next_look() -> None:
         abandoned.set()
         with pytest.raises(ConnectError, match="abandoned"):
             deadline.left()
+
+
+def test_an_abandoned_dial_does_not_wait_for_a_peer_that_is_silent() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        abandoned, ended = threading.Event(), []
+
+        def read() -> None:
+            wire = TimedSocket(ours, Deadline(3600.0, abandoned), "the server")
+            with ours, pytest.raises(ConnectError, match="abandoned"):
+                wire.read(1)
+            ended.append(True)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        abandoned.set()
+        reader.join(5)
+        assert ended == [True]
+
+
+def test_a_silent_peer_is_waited_for_until_the_deadline(
+    pair: tuple[TimedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire, server = pair
+    monkeypatch.setattr(deadlines, "_LOOK_SECONDS", 0.001)
+    writer = threading.Timer(0.05, server.sendall, [b"late"])
+    writer.start()
+    assert wire.read(10) == b"late"
+    writer.join()
+    wire.deadline.shorten(0.05)
+    with pytest.raises(ConnectTimeout):
+        wire.read(10)
 
 
 def test_the_network_s_own_timeout_is_not_taken_for_the_deadline(

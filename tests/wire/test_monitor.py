@@ -1,11 +1,14 @@
 """Waiting for another thread's state."""
 
+import random
+import signal
 import threading
 import time
 
 import pytest
 
-from llmws.wire.monitor import Monitor
+from llmws.wire import monitor as monitors
+from llmws.wire.monitor import Gate, Monitor
 
 
 WAIT = 10.0
@@ -82,3 +85,75 @@ def test_a_condition_is_never_entered_by_its_own_enter():
     assert not monitor.wait_for(lambda: False, time.monotonic())
     with monitor.lock:
         monitor.notify()
+
+
+def slept(monitor, deadline):
+    """Return how long a wait that is woken once would have slept, with and without a deadline of its own."""
+    looks, sleeps = iter([False, True]), []
+    monitor._changed.wait = sleeps.append
+    assert monitor.wait_for(lambda: next(looks), deadline)
+    return sleeps
+
+
+def test_the_main_thread_sleeps_in_slices_and_no_other_does():
+    later = time.monotonic() + 3600.0
+    assert slept(Monitor(), None) == slept(Monitor(), later) == [monitors._SLICE_SECONDS]
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(slept(Monitor(), None)))
+    thread.start()
+    thread.join(WAIT)
+    assert found == [None]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_a_signal_that_strikes_as_the_main_thread_falls_asleep_is_noticed(monkeypatch):
+    # Python looks for signals, and then sleeps: one that comes in between waits until the sleeper wakes by itself.
+    monkeypatch.setattr(monitors, "_SLICE_SECONDS", 0.01)
+    monitor, choose, struck = Monitor(), random.Random(1), threading.Event()
+    previous = signal.signal(signal.SIGALRM, lambda *_: struck.set())
+    try:
+        for _ in range(60):
+            struck.clear()
+            begun = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, choose.uniform(5e-6, 60e-6))
+            monitor.wait_for(struck.is_set, begun + 2.0)
+            assert time.monotonic() - begun < 2.0, "it slept on"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_gate_lets_everybody_through_once_it_is_open():
+    gate, passed = Gate(), []
+    assert not gate.wait(0.0)
+    threads = [
+        threading.Thread(target=lambda: passed.append(gate.wait()), daemon=True) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    gate.set()
+    for thread in threads:
+        thread.join(WAIT)
+    assert passed == [True] * 4
+    assert gate.is_set()
+    assert gate.wait(0.0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_a_signal_handler_may_wait_at_the_gate_where_it_strikes_another_wait():
+    choose, gates = random.Random(1), [Gate()]
+
+    def strike(*_):
+        gates[-1].wait(0.0001)
+        gates[-1].set()
+
+    previous = signal.signal(signal.SIGALRM, strike)
+    try:
+        for _ in range(300):
+            gates.append(Gate())
+            signal.setitimer(signal.ITIMER_REAL, choose.uniform(5e-6, 60e-6))
+            while not gates[-1].wait(0.00001):
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -2,78 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from llmws.testing import Server, rules
+from llmws.wire.framing import Close, Framing, encode_close
 from llmws.wire.steps import Want
+from tests.life.children import Program
 from tests.responses.acting import FIRST_WORD, Steps, mute_server
 from tests.wire.harness import Bench
-from tests.wire.peers import until_closed
+from tests.wire.peers import Peer, read_head, switching, until_closed
 
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-
-# Python 3.12 warns of every fork of a process with threads.
-WARNINGS = ["-W", "error", "-W", "ignore::DeprecationWarning"]
-BEGIN = """
-import json, os, sys, threading
-import llmws
-
-def tell(**facts):
-    os.write(1, json.dumps(facts).encode() + b"\\n")
-
-def hear():
-    sys.stdin.readline()
-
-session = llmws.Session("m", base_url=sys.argv[1], api_key="none")
-"""
-
-
-class Program:
-    """A Python program that tells facts, a line each, and goes on when it is told to."""
-
-    def __init__(self, source: str, base_url: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *WARNINGS, "-c", BEGIN + source, base_url],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate(timeout=PATIENCE)
-
-    def facts(self) -> dict:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate(timeout=PATIENCE)[1].decode()
-        return json.loads(line)
-
-    def go_on(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; return the exit code and what was written to stderr."""
-        _, errors = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, errors.decode()
+PATIENCE = 20.0
 
 
 FORK = """
@@ -224,45 +169,41 @@ def test_owners_that_live_are_told_in_the_child_alone():
         assert program.end() == (0, "")
 
 
-WAYS = {
-    "a stream that is read half": "reader = iter(session.stream('Hello')); next(reader)",
-    "a callback": "session.stream('Hello').on('text', lambda text: None)",
-    "a thread that reads": """
-def read():
-    try:
-        stream.response()
-    except llmws.StreamCancelledError:
-        pass  # What it raises is the user's to catch.
+AT_EXIT = """
+import atexit
 
-stream = session.stream('Hello')
-next(iter(stream))
-threading.Thread(target=read, daemon=True).start()
-""",
-}
+def look():
+    # Registered before llmws, so this runs after whatever llmws does at exit.
+    tell(threads=[thread.name for thread in threading.enumerate() if "llmws" in thread.name])
+
+atexit.register(look)
+"""
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_program_ends_promptly_in_the_middle_of_a_turn(way):
-    rule = Steps(rules.text("one two three"))
-    with Server(rule=rule) as server:
-        with Program(WAYS[way] + "\ntell(ready=True)\nhear()", server.base_url) as program:
-            rule.let(FIRST_WORD)
-            assert program.facts() == {"ready": True}
-            begun = time.monotonic()
-            program.go_on()
+def test_at_exit_the_io_thread_is_stopped_and_says_goodbye():
+    heard: list[object] = []
+
+    def script(conn):
+        conn.sendall(switching(read_head(conn)))
+        framing = Framing("server")
+        while data := conn.recv(4096):
+            for message in framing.feed(data):
+                heard.append(message)
+                if isinstance(message, Close):
+                    conn.sendall(encode_close(message.code))
+
+    source = """
+stream = session.stream("Hello")
+while stream.state == llmws.TurnState.QUEUED:
+    threading.Event().wait(0.002)
+"""
+    with Peer(script) as peer:
+        base_url = f"http://127.0.0.1:{peer.port}/v1"
+        with Program(source, base_url, first=AT_EXIT) as program:
+            assert program.facts() == {"threads": []}
             assert program.end() == (0, "")
-            assert time.monotonic() - begun < 2.0
-        rule.let_all()
-
-
-def test_a_program_ends_promptly_while_it_dials_a_mute_server():
-    source = "stream = session.stream('Hello')\ntell(ready=True)\nhear()"
-    with mute_server() as (_, base_url), Program(source, base_url) as program:
-        assert program.facts() == {"ready": True}
-        begun = time.monotonic()
-        program.go_on()
-        assert program.end() == (0, "")
-        assert time.monotonic() - begun < 2.0
+    assert type(heard[-1]) is Close
+    assert (heard[-1].code, len(heard)) == (1000, 2)
 
 
 def test_what_a_program_raises_is_its_own_and_nothing_is_added():
