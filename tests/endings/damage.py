@@ -222,7 +222,7 @@ def late(patch: Patch) -> None:
 
 
 def early(patch: Patch) -> None:
-    shift_limits(patch, -0.2)
+    shift_limits(patch, -0.1)
 
 
 def shift_limits(patch: Patch, seconds: float) -> None:

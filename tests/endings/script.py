@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,6 +75,7 @@ class Wire:
 
     def raw(self, data: bytes | bytearray) -> None:
         """Send bytes."""
+        self._server.sent_at = time.monotonic()
         self._conn.sendall(data)
 
     def tear(self, event: dict[str, Any], *, between_frames: bool) -> None:
@@ -111,6 +113,7 @@ class Script(Peer):
 
     Attributes:
         creates: Every request that was read, of all connections in order.
+        sent_at: When a script began to send what it sent last; the client cannot have had it earlier.
         gate: Scripts wait here for the test.
         over: Set when the test is over.
     """
@@ -119,6 +122,7 @@ class Script(Peer):
         super().__init__(self._play)
         self.play = play
         self.creates: list[dict[str, Any]] = []
+        self.sent_at = 0.0
         self.gate = threading.Event()
         self.over = threading.Event()
         self._numbers = iter(range(1, 1000))

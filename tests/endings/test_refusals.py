@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 import llmws
@@ -83,14 +81,14 @@ def _error_after(events, ending=None):
     return play
 
 
-def test_an_error_without_a_terminal_event_is_waited_for_and_then_raised(patience):
+def test_an_error_without_a_terminal_event_is_waited_for_and_then_raised(patience, monkeypatch):
+    monkeypatch.setattr("llmws.responses.lanes._ERROR_GRACE", grace := 0.4)
     with Script(_error_after(5)) as server, session_at(server.base_url) as session:
         watch = Watch(session.stream("one"))
         watch.witnesses["events"].has_seen(6, patience)
-        begun = time.monotonic()
         errors = watch.errors(patience)
         # The end may be late on a busy machine, but never early.
-        assert 0.9 <= watch.witnesses["events"].ended_at - begun < 0.9 + patience
+        assert grace <= watch.witnesses["events"].ended_at - server.sent_at < grace + patience
         for error in errors:
             told = facts(error)
             assert (told["kind"], told.get("code")) == (llmws.APIError, "server_error")

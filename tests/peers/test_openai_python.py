@@ -1,5 +1,6 @@
 """The embedded server as openai-python sees it: what its clients make of a recording is what was recorded."""
 
+import ssl
 from pathlib import Path
 
 import httpx2
@@ -13,6 +14,8 @@ from llmws.wire.recording import load
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "recordings" / "responses"
 KEY = "sk-test-0123456789"
+# To load the system's certificates for each client would take half of the time of these tests.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 LIMITS = ResponsesWebSocketLimits(
     max_lanes=8,
     max_events_per_lane=10_000,
@@ -40,13 +43,12 @@ def peer(request, tls_without_tickets):
         return Server(*arguments, ssl_context=server_context, **options)
 
     def client_of(server):
-        verify = client_context or True
         client = openai.OpenAI(
             api_key=KEY,
             base_url=server.base_url,
             max_retries=0,
             timeout=10,
-            http_client=httpx2.Client(verify=verify, trust_env=False),
+            http_client=httpx2.Client(verify=client_context or NO_TLS, trust_env=False),
         )
         clients.append(client)
         return client

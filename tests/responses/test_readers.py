@@ -217,3 +217,30 @@ def test_a_reader_that_is_closed_while_it_waits_gives_nothing_more():
 
     reader = Reader(source, texts_of)
     assert list(reader) == []
+
+
+class StruckOnce(list):
+    """Views of which the first look is interrupted, as by Ctrl-C between two lines of the reader."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.struck = set()
+
+    def __getitem__(self, index):
+        if index not in self.struck:
+            self.struck.add(index)
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+def test_a_reader_that_is_interrupted_at_an_item_gives_that_item_next():
+    reader, got = (
+        Reader(log_of([delta("a"), delta("b")]), lambda items: StruckOnce(texts_of(items))),
+        [],
+    )
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            next(reader)
+        got.append(next(reader))
+    assert got == ["a", "b"]
+    assert list(reader) == []
