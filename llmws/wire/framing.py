@@ -12,6 +12,7 @@ same bytes is delivered first.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from typing import Literal
 
 import attrs
@@ -33,6 +34,7 @@ __all__ = [
     "Violation",
     "encode",
     "encode_close",
+    "encode_in_pieces",
 ]
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -44,6 +46,8 @@ _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _LARGE_BYTES = 128 * 1024
 _ROOM_BYTES = 256 * 1024
 _MASK_CHUNK_BYTES = 64 * 1024
+# A frame that is built in pieces is built in these; a multiple of the mask's four bytes.
+_PIECE_BYTES = 512 * 1024
 
 
 @attrs.frozen
@@ -360,22 +364,35 @@ def encode(
         mask: Four unpredictable bytes for a client's frame, None for a server's.
         fin: False if more frames of the same message follow.
     """
-    length, masked = len(payload), 0x80 if mask else 0
-    frame = bytearray((opcode | (0x80 if fin else 0),))
-    if length < 126:
-        frame.append(masked | length)
-    elif length < 65_536:
-        frame.append(masked | 126)
-        frame += length.to_bytes(2, "big")
-    else:
-        frame.append(masked | 127)
-        frame += length.to_bytes(8, "big")
-    if mask:
-        frame += mask
-        frame += _masked(payload, mask)
-    else:
-        frame += payload
+    frame = _header(opcode, len(payload), mask, fin)
+    frame += _masked(payload, mask) if mask else payload
     return frame
+
+
+def encode_in_pieces(
+    opcode: int, payload: bytes | bytearray, *, mask: bytes
+) -> Iterator[bytes | bytearray]:
+    """Build one masked frame bit by bit, so that its first piece can travel while the next one is masked."""
+    frame = _header(opcode, len(payload), mask, True)
+    with memoryview(payload) as view:
+        for start in range(0, len(payload), _PIECE_BYTES):
+            frame += _masked(view[start : start + _PIECE_BYTES], mask)
+            yield frame
+            frame = bytearray()
+
+
+def _header(opcode: int, length: int, mask: bytes | None, fin: bool) -> bytearray:
+    masked = 0x80 if mask else 0
+    header = bytearray((opcode | (0x80 if fin else 0),))
+    if length < 126:
+        header.append(masked | length)
+    elif length < 65_536:
+        header.append(masked | 126)
+        header += length.to_bytes(2, "big")
+    else:
+        header.append(masked | 127)
+        header += length.to_bytes(8, "big")
+    return header + mask if mask else header
 
 
 def encode_close(code: int, reason: str = "", *, mask: bytes | None = None) -> bytes | bytearray:
@@ -405,20 +422,21 @@ def _is_utf8(payload: bytes | bytearray) -> bool:
     return True
 
 
-def _masked(payload: bytes | bytearray, mask: bytes) -> bytes | bytearray:
+def _masked(payload: bytes | bytearray | memoryview, mask: bytes) -> bytes | bytearray:
     """Mask or unmask: XOR in chunks of 64 KiB as big integers, the fastest that needs no C of our own."""
     length = len(payload)
-    if length <= _MASK_CHUNK_BYTES:
-        return _xor(payload, mask * (length // 4 + 1))
-    masked = bytearray()
-    key = mask * (_MASK_CHUNK_BYTES // 4)
+    if length < _MASK_CHUNK_BYTES:
+        return _xor(payload, int.from_bytes((mask * (length // 4 + 1))[:length], "little"))
+    masked = bytearray(length)
+    key = int.from_bytes(mask * (_MASK_CHUNK_BYTES // 4), "little")
+    whole = length - length % _MASK_CHUNK_BYTES
     with memoryview(payload) as view:
-        for start in range(0, length, _MASK_CHUNK_BYTES):
-            masked += _xor(view[start : start + _MASK_CHUNK_BYTES], key)
+        for start in range(0, whole, _MASK_CHUNK_BYTES):
+            stop = start + _MASK_CHUNK_BYTES
+            masked[start:stop] = _xor(view[start:stop], key)
+        masked[whole:] = _masked(view[whole:], mask)
     return masked
 
 
-def _xor(chunk: bytes | bytearray | memoryview, key: bytes) -> bytes:
-    length = len(chunk)
-    number = int.from_bytes(chunk, "little") ^ int.from_bytes(key[:length], "little")
-    return number.to_bytes(length, "little")
+def _xor(chunk: bytes | bytearray | memoryview, key: int) -> bytes:
+    return (int.from_bytes(chunk, "little") ^ key).to_bytes(len(chunk), "little")

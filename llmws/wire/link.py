@@ -36,6 +36,7 @@ from .framing import (
     Violation,
     encode,
     encode_close,
+    encode_in_pieces,
 )
 from .liveness import Liveness
 from .outbox import Outbox
@@ -74,6 +75,8 @@ from .steps import (
 
 __all__ = ["Link", "LinkPolicy", "LinkState"]
 
+# A longer request is masked while its beginning travels.
+_LONG_BYTES = 512 * 1024
 # Of the pings that one read brings, so many are answered.
 _MOST_PONGS = 64
 
@@ -366,7 +369,8 @@ class Link:
         if self.state is not LinkState.OPEN:
             # The socket was lost in the same bytes that led to this message. It is forgotten with those before it.
             return
-        self._outbox.add_message(encode(TEXT, given.message, mask=self._mask_key()), given.key)
+        build = encode_in_pieces if len(given.message) > _LONG_BYTES else encode
+        self._outbox.add_message(build(TEXT, given.message, mask=self._mask_key()), given.key)
         if self._liveness.request_queued(self._now):
             self._ping()
 

@@ -7,6 +7,7 @@ Control frames go before messages, but never into one: a frame once begun is fin
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -24,23 +25,39 @@ class Frame:
     One encoded frame.
 
     Attributes:
-        data: Its bytes, masked.
+        data: Its bytes, masked; of one in pieces the piece that is being written.
+        pieces: What follows ``data``.
         key: Whose message it is; None for control frames.
         ping: Whether it is a ping of ours.
         begun: Whether any of it was handed over: to the kernel, or to TLS, which must be given the same bytes again.
-        written: How many of its bytes the kernel took.
+        written: How many of the bytes of ``data`` the kernel took.
     """
 
     data: memoryview
+    pieces: Iterator[bytes | bytearray]
     key: Any = None
     ping: bool = False
     begun: bool = False
     written: int = 0
 
+    @classmethod
+    def of(cls, frame: bytes | bytearray | Iterator[bytes | bytearray], **fields: Any) -> Frame:
+        """Make a frame of its bytes, or of pieces that are built as they are needed."""
+        if isinstance(frame, (bytes, bytearray)):
+            return cls(memoryview(frame), iter(()), **fields)
+        return cls(memoryview(next(frame)), frame, **fields)
+
     @property
     def finished(self) -> bool:
         """Whether the kernel has all of it."""
         return self.written == len(self.data)
+
+    def wrote(self, count: int) -> None:
+        """Note what was written, and go on to the next piece."""
+        self.begun = True
+        self.written += count
+        if self.finished and (piece := next(self.pieces, None)) is not None:
+            self.data, self.written = memoryview(piece), 0
 
 
 class Outbox:
@@ -67,11 +84,11 @@ class Outbox:
         """Queue a control frame."""
         if len(self._control) >= _MOST_CONTROL:
             self._control.pop()
-        self._control.append(Frame(memoryview(frame), ping=ping))
+        self._control.append(Frame.of(frame, ping=ping))
 
-    def add_message(self, frame: bytes | bytearray, key: Any) -> None:
-        """Queue a message's frame."""
-        self._messages.append(Frame(memoryview(frame), key))
+    def add_message(self, frame: bytes | bytearray | Iterator[bytes | bytearray], key: Any) -> None:
+        """Queue a message's frame, whole or in pieces."""
+        self._messages.append(Frame.of(frame, key=key))
 
     def next_bytes(self, *, hold_messages: bool = False) -> memoryview | None:
         """
@@ -100,8 +117,7 @@ class Outbox:
         if frame is None:
             return None
         first = not frame.begun
-        frame.begun = True
-        frame.written += count
+        frame.wrote(count)
         if frame.finished:
             self._current = None
         return frame, first

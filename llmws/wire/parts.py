@@ -45,6 +45,11 @@ def _is_create(event: Event) -> bool:
     return event.get("type") == "response.create"
 
 
+def _lane(event: Event) -> str | None:
+    name = event.get("stream_id")
+    return name if isinstance(name, str) else None
+
+
 def _response_id(event: Event) -> Any:
     response = event.get("response")
     return response.get("id") if isinstance(response, dict) else None
@@ -55,17 +60,17 @@ class _Splitter:
         self.parts: list[list[Event]] = []
         self._creates_are_recorded = creates_are_recorded
         # By lane (None is the default one): the parts that still want events, and the part that had the last one.
-        self._waiting: dict[Any, deque[list[Event]]] = {}
-        self._last: dict[Any, list[Event]] = {}
+        self._waiting: dict[str | None, deque[list[Event]]] = {}
+        self._last: dict[str | None, list[Event]] = {}
         self._early: list[Event] = []
 
     def create(self, event: Event) -> None:
         part, self._early = self._early, []
         self.parts.append(part)
-        self._waiting.setdefault(event.get("stream_id"), deque()).append(part)
+        self._waiting.setdefault(_lane(event), deque()).append(part)
 
     def answer(self, event: Event) -> None:
-        lane, kind = event.get("stream_id"), event.get("type")
+        lane, kind = _lane(event), event.get("type")
         last = self._last.get(lane)
         if last is not None and _completes_error(last, event):
             last.append(event)

@@ -24,6 +24,7 @@ from llmws.wire.framing import (
     Violation,
     encode,
     encode_close,
+    encode_in_pieces,
 )
 
 
@@ -55,6 +56,14 @@ def violation(role, data, **limits):
     assert framing.room() is None
     assert framing.feed(frame(role, TEXT, b"more")) == []
     return found
+
+
+@pytest.mark.parametrize("length", [1, 125, 70_000, 2**19, 2**19 + 1, 3 * 2**19 + 7])
+def test_a_frame_in_pieces_is_the_frame(length):
+    payload = os.urandom(length)
+    pieces = [bytes(piece) for piece in encode_in_pieces(TEXT, payload, mask=MASK)]
+    assert b"".join(pieces) == encode(TEXT, payload, mask=MASK)
+    assert len(pieces) == -(-length // 2**19)
 
 
 # Any messages, any fragments, any cut.

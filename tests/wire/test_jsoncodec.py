@@ -93,6 +93,27 @@ def test_good_texts_are_read_in_one_go(monkeypatch):
     assert decode_all([b'{"a": 1}', bytearray(b"2")]) == [{"a": 1}, 2]
 
 
+LONG = st.text(min_size=1, max_size=8).map(
+    lambda text: text * (jsoncodec._LONG_CHARACTERS // len(text) + 1)
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), values | LONG, max_size=4))
+def test_long_texts_are_written_as_the_definition_writes_them(value):
+    assert encode(value) == jsoncodec._encode_by_definition(value)
+
+
+def test_a_long_text_that_utf8_cannot_hold_is_refused_by_name():
+    with pytest.raises(JSONError, match=r"\$\.input holds half of a surrogate pair"):
+        encode({"input": "x" * jsoncodec._LONG_CHARACTERS + "\ud800"})
+
+
+def test_a_message_that_holds_the_fence_is_written_as_it_is():
+    long = "x" * jsoncodec._LONG_CHARACTERS
+    value = {"input": long, "name": jsoncodec._FENCE}
+    assert encode(value) == jsoncodec._encode_by_definition(value)
+
+
 @given(values, st.booleans())
 def test_both_read_any_json_value_alike(value, ascii_only):
     data = json.dumps(value, ensure_ascii=ascii_only).encode()

@@ -305,6 +305,15 @@ def test_a_message_is_withdrawn_only_before_it_has_begun(open_life):
     assert open_life.write()[0] == [b"bb"]
 
 
+def test_a_long_request_is_written_in_pieces_and_arrives_whole(open_life):
+    request = b"x" * (3 * 2**19 + 5)
+    open_life.send("a", request)
+    assert len(open_life.link.pending()) < len(request)
+    read, actions = open_life.write()
+    assert read == [request]
+    assert actions == [Started("a"), Finished("a")]
+
+
 def test_frames_are_masked_each_with_a_key_of_its_own():
     keys = iter([b"\x01\x01\x01\x01", b"\x02\x02\x02\x02"])
     life = Life().opened()

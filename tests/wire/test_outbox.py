@@ -39,6 +39,28 @@ def test_messages_are_written_in_order_and_tell_their_first_and_last_byte():
     assert len(outbox) == 0
 
 
+def test_a_message_in_pieces_is_one_frame_and_each_piece_is_built_when_it_is_due():
+    built = []
+
+    def pieces():
+        for piece in (b"abc", b"de", b"f"):
+            built.append(piece)
+            yield piece
+
+    outbox = Outbox()
+    outbox.add_message(pieces(), "one")
+    outbox.add_message(b"gh", "two")
+    assert bytes(outbox.next_bytes()) == b"abc"
+    outbox.wrote(3)
+    assert built == [b"abc", b"de"]
+    outbox.add_control(b"<ping>")
+    outbox.withdraw("one")  # Too late: it has begun.
+    written, noted = drain(outbox, most=1)
+    assert written == b"def<ping>gh"
+    assert [key for key, first, finished in noted if finished] == ["one", None, "two"]
+    assert [key for key, first, finished in noted if first] == [None, "two"]
+
+
 def test_control_frames_go_before_messages_but_never_into_one():
     outbox = Outbox()
     outbox.add_message(b"first", 1)

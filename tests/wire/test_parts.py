@@ -105,3 +105,9 @@ def test_what_was_cut_short_is_a_part_too():
 
 def test_nothing_has_no_parts():
     assert parts_of() == []
+
+
+def test_what_is_no_lanes_name_is_the_default_lane():
+    odd = [event("delta", {}), event("delta", [1]), event("delta", 7)]
+    part = [created("a"), *odd, ended("completed", "a")]
+    assert parts_of(create(), *part) == [part]
