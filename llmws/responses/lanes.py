@@ -148,14 +148,12 @@ class Lanes:
     @property
     def deadline(self) -> float | None:
         """When a ``Tick`` is due, or None."""
-        turn = self._active
-        candidates = (
-            self._draining_until,
-            self._queue_due,
-            None if turn is None else turn.deadline,
-            None if turn is None else turn.error_at,
-        )
-        return min((due for due in candidates if due is not None), default=None)
+        turn, due = self._active, self._queue_due
+        if self._draining_until is not None:
+            due = _sooner(due, self._draining_until)
+        if turn is not None:
+            due = _sooner(_sooner(due, turn.deadline), turn.error_at)
+        return due
 
     # What users ask.
 
@@ -467,6 +465,12 @@ class Lanes:
         Stop: _stop,
         Tick: _tick,
     }
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one if one < other else other
 
 
 def _interruption(turn: Turn, lost: Lost) -> TurnError:

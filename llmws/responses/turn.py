@@ -11,7 +11,8 @@ From SENT on the server may be working on it, so from there on it is not repeate
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 import attrs
 
@@ -149,52 +150,40 @@ class Turn:
     @property
     def deadline(self) -> float | None:
         """When the first of its limits passes, or None."""
-        total, phase = self.timeouts.total, self._phase()
-        due = None if total is None else self.started_at + total
-        if phase is None:
+        since, seconds, total = *self._phase(), self.timeouts.total
+        due = None if since is None or seconds is None else since + seconds
+        if total is None:
             return due
-        return phase.due if due is None else min(due, phase.due)
+        end = self.started_at + total
+        return end if due is None or end < due else due
 
     def overdue(self, now: float) -> TurnTimeout | None:
         """Return the error of the limit that passed first, or None if none has."""
-        total, phase = self.timeouts.total, self._phase()
-        limits = [phase] if phase is not None else []
-        if total is not None:
-            limits.append(
-                _Limit(self.started_at + total, total, TotalTimeout, "The turn did not end")
-            )
-        passed = min(limits, key=lambda limit: limit.due, default=None)
-        if passed is None or passed.due > now:
+        since, seconds = self._phase()
+        phase_due = math.inf if since is None or seconds is None else since + seconds
+        total = self.timeouts.total
+        end = math.inf if total is None else self.started_at + total
+        if min(phase_due, end) > now:
             return None
-        return passed.error(f"{passed.words} within {passed.seconds:g} s.", **self.facts())
+        error: type[TurnTimeout]
+        if end < phase_due:
+            error, words, seconds = TotalTimeout, "The turn did not end", total
+        elif self.state is TurnState.QUEUED:
+            error, words = LaneTimeout, "The request could not begin to be written"
+        elif self.last_event_at is not None:
+            error, words = IdleTimeout, "No further event came"
+        else:
+            error, words = FirstEventTimeout, "The server sent no event"
+        return error(f"{words} within {seconds:g} s.", **self.facts())
 
-    def _phase(self) -> _Limit | None:
-        """Return the limit of the phase that the turn is in, or None if that phase has none."""
+    def _phase(self) -> tuple[float | None, float | None]:
+        """Return when the phase began that the turn is in, and its limit; asked for at every read."""
         limits = self.timeouts
         if self.state is TurnState.QUEUED:
-            words = "The request could not begin to be written"
-            return _limit(self.queued_at, limits.lane_wait, LaneTimeout, words)
+            return self.queued_at, limits.lane_wait
         if self.last_event_at is not None:
-            return _limit(self.last_event_at, limits.idle, IdleTimeout, "No further event came")
-        words = "The server sent no event"
-        return _limit(self.written_at, limits.first_event, FirstEventTimeout, words)
-
-
-class _Limit(NamedTuple):
-    """A limit that runs: when it passes, how long it was, and what to say then."""
-
-    due: float
-    seconds: float
-    error: type[TurnTimeout]
-    words: str
-
-
-def _limit(
-    since: float | None, seconds: float | None, error: type[TurnTimeout], words: str
-) -> _Limit | None:
-    if since is None or seconds is None:
-        return None
-    return _Limit(since + seconds, seconds, error, words)
+            return self.last_event_at, limits.idle
+        return self.written_at, limits.first_event
 
 
 @attrs.frozen

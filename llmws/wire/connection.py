@@ -257,11 +257,14 @@ class Connection:
         self._refuse_posts()
 
     def _timeout(self) -> float | None:
-        deadlines = (self._link.deadline, self._router.deadline, self._dialling.deadline)
-        self._due = min((due for due in deadlines if due is not None), default=None)
+        due = self._link.deadline
+        for other in (self._router.deadline, self._dialling.deadline):
+            if other is not None and (due is None or other < due):
+                due = other
+        self._due = due
         if self._unread or self._posts or self._stopping:
             return 0.0
-        return None if self._due is None else max(0.0, self._due - self._clock())
+        return None if due is None else max(0.0, due - self._clock())
 
     def _tick(self) -> None:
         now = self._clock()

@@ -16,7 +16,7 @@ from .inbox import Inbox
 __all__ = ["Append", "Counters", "Crashed", "Finish", "Overflowed", "Router", "Tap"]
 
 
-@attrs.frozen
+@attrs.define
 class Append:
     """The router's wish: add items to an inbox."""
 
@@ -25,7 +25,7 @@ class Append:
     size_bytes: int
 
 
-@attrs.frozen
+@attrs.define
 class Finish:
     """The router's wish: end an inbox, with an error or normally."""
 

@@ -1,7 +1,8 @@
 """
 What can happen to a link, and what it asks to be done: the vocabulary of ``link.py``.
 
-Plain values, so that a life of a connection can be written down, replayed and compared.
+Plain values, so that a life of a connection can be written down, replayed and compared. Nobody changes one; those that
+every read and write makes are not frozen all the same, because that would make them three times as dear.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Granted:
     fraction: float | None
 
 
-@attrs.frozen
+@attrs.define
 class Received:
     """Bytes came from the socket."""
 
@@ -112,7 +113,7 @@ class Ended:
     error: Exception | None = None
 
 
-@attrs.frozen
+@attrs.define
 class Send:
     """Write one text message; ``key`` comes back in ``Started`` and ``Finished``."""
 
@@ -127,7 +128,7 @@ class Withdraw:
     key: Any
 
 
-@attrs.frozen
+@attrs.define
 class Wrote:
     """The kernel took so many bytes of ``Link.pending()``; 0 if TLS has them and could not pass them on yet."""
 
@@ -207,21 +208,21 @@ class Opened:
     """A socket is ready for messages."""
 
 
-@attrs.frozen
+@attrs.define
 class Deliver:
     """Hand these messages to the router, in order."""
 
     messages: list[bytes | bytearray]
 
 
-@attrs.frozen
+@attrs.define
 class Started:
     """The first byte of this message was handed to the kernel."""
 
     key: Any
 
 
-@attrs.frozen
+@attrs.define
 class Finished:
     """The last byte of this message was handed to the kernel."""
 
