@@ -160,8 +160,10 @@ def _take(
         return False
     number = raw.get("sequence_number")
     if number is not None:
-        if number == turn.next_number:
-            turn.next_number = number + 1
+        expected = turn.next_number
+        if expected is not None and number == expected:
+            # Not the number's own successor: 1.0 is equal to 1, too, and no range can begin with 2.0.
+            turn.next_number = expected + 1
         elif _out_of_sequence(turn, event, strict, reading):
             return True
     milestone = _MILESTONES.get(type(event))
@@ -183,7 +185,8 @@ def _reached(
         reading.fault = RemoteProtocolError(words, **turn.facts())
         return True
     reading.last = milestone(turn, event, reading)
-    return reading.last
+    # Nor behind the word that the connection ends: what follows is read by a lane that knows of it.
+    return reading.last or reading.retired is not None
 
 
 def _refusal_without_keys(event: Event, hide: Callable[[Any], Any]) -> Event:

@@ -271,12 +271,13 @@ class Framing:
     def _data_fault(self, opcode: int, length: int) -> tuple[int, str] | None:
         if (opcode == CONTINUATION) != bool(self._opcode):
             return 1002, "a fragmented message was continued wrongly"
+        # Before the length, which may not have come yet.
+        if len(self._parts) >= self._max_fragments:
+            return 1009, f"a message has more than {self._max_fragments} fragments"
         if length >> 63:
             return 1002, "a frame's length has its top bit set"
         if length + self._parts_bytes > self._max_message_bytes:
             return 1009, f"a message is longer than {self._max_message_bytes} bytes"
-        if len(self._parts) >= self._max_fragments:
-            return 1009, f"a message has more than {self._max_fragments} fragments"
         return None
 
     def _take(

@@ -344,6 +344,15 @@ def test_endless_fragments_are_refused(payload):
     assert framing.feed(message * 5) == [b"ab"] * 5
 
 
+def test_which_of_two_faults_is_told_does_not_hang_on_the_cut():
+    begun = frame("client", TEXT, fin=False) + frame("client", CONTINUATION, fin=False)
+    data = begun + header(0x80, 127, (1 << 63).to_bytes(8, "big"))
+    whole, single = (Framing("client", max_fragments=2) for _ in range(2))
+    (told,) = whole.feed(data)
+    assert told.code == 1009
+    assert [item for at in range(len(data)) for item in single.feed(data[at : at + 1])] == [told]
+
+
 INVALID = [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"a\x80"]
 
 
