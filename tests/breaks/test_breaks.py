@@ -42,14 +42,6 @@ def test_a_break_that_no_longer_fits_says_so() -> None:
         broken(whole("version.py"), gone)
 
 
-def test_the_command_notices_a_break(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(command, "BREAKS", (QUICK,))
-    assert command.main(["limits win"]) == 0
-    said = capsys.readouterr().out
-    assert "1 test files pass" in said
-    assert "1 of 1 breaks noticed" in said
-
-
 @pytest.mark.parametrize(
     ("codes", "exit_code", "words"),
     [

@@ -27,8 +27,10 @@ VARIANTS = {
 }
 # TLS changes nothing behind the socket: a few of them, long and short, will do.
 OVER_TLS = ("compaction", "error", "reasoning", "text", "warm-up")
-# Byte by byte goes every file but one, 5,000 deltas all alike; what is long, from our own server alone.
+# Byte by byte goes every file but one, 5,000 deltas all alike; what is long, from our own server alone and in pieces of
+# a few bytes, which are as likely to cut anywhere.
 LONG_BYTES = 40_000
+LONG_PIECES = 11
 
 
 def is_worth_its_time(variant, path):
@@ -51,6 +53,8 @@ CASES = [
 def playing(path, variant, contexts):
     """Serve a recording and open a session on it; yield the session and the gate that holds the server."""
     serve, chunk_bytes, secure = VARIANTS[variant]
+    if chunk_bytes and path.stat().st_size >= LONG_BYTES:
+        chunk_bytes = LONG_PIECES
     server_context, client_context = contexts if secure else (None, None)
     source, gate = path if serve is our_server else read(path), threading.Event()
     with (
