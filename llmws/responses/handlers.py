@@ -29,8 +29,8 @@ __all__ = ["NAMES", "Handlers"]
 
 logger = logging.getLogger(__name__)
 
-# Events looked at in one go.
-_SLICE = 512
+# Events looked at in one go; see ``readers.py``.
+_SLICE = 128
 
 
 def _on_main_thread() -> bool:

@@ -17,8 +17,9 @@ __all__ = ["Reader", "chunks_of", "events_of", "sse_of", "texts_of"]
 
 View = TypeVar("View")
 
-# Entries converted at once; few enough that the first of a long backlog is not kept waiting.
-_SLICE = 512
+# Entries converted at once. Few, so that what is made of them dies young: more, and the garbage collector would look at
+# them again and again.
+_SLICE = 128
 
 
 class Reader(Iterator[View], Generic[View]):

@@ -141,7 +141,7 @@ def test_a_reader_converts_a_long_backlog_in_slices():
     items = [delta("a")] * 5000
     reader = Reader(log_of(items), convert)
     next(reader)
-    assert sizes == [512]
+    assert sizes == [128]
     assert len(list(reader)) == 4999
 
 

@@ -103,6 +103,11 @@ def test_long_texts_are_written_as_the_definition_writes_them(value):
     assert encode(value) == jsoncodec._encode_by_definition(value)
 
 
+@given(st.text() | st.text(st.sampled_from('\\"\n\r\t\b\x00\x1f\x7fé ')))
+def test_a_text_is_written_without_msgspec_as_the_definition_writes_it(text):
+    assert jsoncodec._write_text(text) == jsoncodec._encode_by_definition(text)
+
+
 def test_a_long_text_that_utf8_cannot_hold_is_refused_by_name():
     with pytest.raises(JSONError, match=r"\$\.input holds half of a surrogate pair"):
         encode({"input": "x" * jsoncodec._LONG_CHARACTERS + "\ud800"})
