@@ -12,6 +12,7 @@ __all__ = ["SCENARIOS", "Scenario", "shortened"]
 
 _FAST, _STDLIB, _OPENAI = "llmws-fast", "llmws-stdlib", "openai"
 _CORE = (_FAST, _STDLIB, _OPENAI)
+_OTHERS = ("openai-lanes", "openai-sse", "websockets", "websocket-client")
 
 
 @attrs.frozen
@@ -48,6 +49,7 @@ SCENARIOS: dict[str, Scenario] = {
             "websocket-client",
             "websocket-client-default",
             "requests-sse",
+            "owner-thread",
             "raw-msgspec",
             "raw-json",
         ),
@@ -61,13 +63,13 @@ SCENARIOS: dict[str, Scenario] = {
     "paced": Scenario(
         "2,000 events a second: from the server's write to the reader",
         "paced",
-        (*_CORE, "openai-lanes", "openai-sse", "websockets", "websocket-client", "raw-msgspec"),
+        (*_CORE, *_OTHERS, "owner-thread", "raw-msgspec"),
         settings={"answer": "paced"},
     ),
     "turns": Scenario(
         "Short turns on one warm connection",
         "turns",
-        (*_CORE, "openai-lanes", "openai-sse", "websockets", "websocket-client", "raw-msgspec"),
+        (*_CORE, *_OTHERS, "owner-thread", "raw-msgspec"),
     ),
     "large": Scenario(
         "One large event",

@@ -138,6 +138,12 @@ CLIENTS: dict[str, Make] = {
         "ServerSentEvents",
         needs=("requests", "sseclient-py"),
     ),
+    "owner-thread": Make(
+        "raw socket with an owner thread + msgspec",
+        "owner_thread",
+        "OwnerThread",
+        needs=("msgspec",),
+    ),
     "raw-msgspec": Make("raw socket + msgspec", "raw", "Fast", needs=("msgspec",)),
     "raw-json": Make("raw socket + json", "raw", "Stdlib"),
 }

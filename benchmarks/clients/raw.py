@@ -18,10 +18,33 @@ from urllib.parse import urlsplit
 from . import Address
 
 
-__all__ = ["Fast", "Stdlib"]
+__all__ = ["Fast", "Stdlib", "frame_of", "split"]
 
 _READ_BYTES = 65_536
 _READ_JSON = json.JSONDecoder().decode
+
+
+def frame_of(request: Mapping[str, Any]) -> bytes:
+    """Return a short request's frame; a mask of zeros is a mask."""
+    payload = json.dumps({"type": "response.create", **request}).encode()
+    return b"\x81" + bytes([0x80 | len(payload)]) + bytes(4) + payload
+
+
+def split(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the messages of the whole frames, and the rest."""
+    messages, at, end = [], 0, len(data)
+    while at + 10 <= end:
+        size = data[at + 1]
+        body = at + 2
+        if size == 126:
+            size, body = data[at + 2] << 8 | data[at + 3], at + 4
+        elif size == 127:
+            size, body = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+        if body + size > end:
+            break
+        at = body + size
+        messages.append(data[body:at])
+    return messages, data[at:]
 
 
 class _Raw:
@@ -58,29 +81,14 @@ class _Raw:
 
     def events(self, request: Mapping[str, Any]) -> Iterator[Any]:
         """Send a request, and iterate over what each read brought, decoded."""
-        payload = json.dumps({"type": "response.create", **request}).encode()
-        # A mask of zeros is a mask.
-        self._socket.sendall(b"\x81" + bytes([0x80 | len(payload)]) + bytes(4) + payload)
+        self._socket.sendall(frame_of(request))
         return itertools.chain.from_iterable(self._batches())
 
     def _batches(self) -> Iterator[list[Any]]:
         decode, rest = self._decode, b""
         while data := self._socket.recv(_READ_BYTES):
-            rest += data
-            batch, at, end = [], 0, len(rest)
-            while at + 10 <= end:
-                size = rest[at + 1]
-                body = at + 2
-                if size == 126:
-                    size, body = rest[at + 2] << 8 | rest[at + 3], at + 4
-                elif size == 127:
-                    size, body = int.from_bytes(rest[at + 2 : at + 10], "big"), at + 10
-                if body + size > end:
-                    break
-                at = body + size
-                batch.append(decode(rest[body:at]))
-            rest = rest[at:]
-            yield batch
+            messages, rest = split(rest + data)
+            yield [decode(message) for message in messages]
 
     def text_of(self, last: Any) -> str:
         """Return the text of the final response."""

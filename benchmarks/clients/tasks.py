@@ -85,7 +85,7 @@ def burst(client: Client, settings: Settings) -> Figures:
     """Read answers that come as fast as they can be read, for as long as is measured."""
     events = settings["sizes"]["burst"] + 8
     whole = cpu = 0.0
-    first = []
+    first: list[float] = []
     with warm(client):
         while not first or whole < _MEASURED_SECONDS:
             began = time.process_time()
