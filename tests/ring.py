@@ -21,8 +21,8 @@ FILES = frozenset(
     for folder, names in {
         ".": "errors exports layout recordings secret terminal timeouts",
         "responses": (
-            "apierrors capabilities chunks credentials drafts events items lanes lanes_machine readers reading"
-            " request snapshot turn"
+            "apierrors capabilities chunks credentials drafts entries events items lanes lanes_machine readers"
+            " reading request snapshot turn"
         ),
         "secrecy": "arguments search",
         "testing": "rules",
