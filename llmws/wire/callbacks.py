@@ -99,7 +99,9 @@ class CallbackThreads:
             # be the caller: the work stays in line for the threads there are, or the next one.
             with self._monitor.lock:
                 self._threads -= 1
-            logger.error("%s: no thread for callbacks: %s", self._name, exc)
+            # The end of the interpreter, which Python 3.12 and later tell so, is no trouble to be told of.
+            level = logging.DEBUG if "shutdown" in str(exc) else logging.ERROR
+            logger.log(level, "%s: no thread for callbacks: %s", self._name, exc)
 
     def take_over(self, strand: Strand, deadline: float | None) -> bool:
         """
