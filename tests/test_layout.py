@@ -21,7 +21,7 @@ FLOORS = [
     "wire/monitor", "wire/inbox", "wire/process",
     "wire/endpoint", "wire/deadline", "wire/upgrade", "wire/dial", "wire/dialling",
     "wire/greenlets", "wire/ports", "wire/steps", "wire/outbox", "wire/liveness", "wire/link",
-    "wire/poll", "wire/callbacks", "wire/connection",
+    "wire/receive", "wire/poll", "wire/callbacks", "wire/connection",
 
     "responses/__init__",
     "responses/views", "responses/apierrors", "responses/events", "responses/entries", "responses/items",

@@ -33,6 +33,7 @@ from .monitor import Gate
 from .poll import Poll, SelectorPoll
 from .ports import Append, Counters, Crashed, Finish, Overflowed, Router, Tap
 from .process import live_connections
+from .receive import receive, receive_into
 from .steps import (
     AskRetry,
     CloseSocket,
@@ -380,40 +381,36 @@ class Connection:
         self._unread = self._write_after_read = False
         taken, until = 0, self._clock() + _ROUND_SECONDS
         while self._sock is not None and taken < _ROUND_BYTES and self._clock() <= until:
-            count = self._read_some(self._sock)
+            count = self._read_some(self._sock, first=not taken)
             if count is None:
                 return
             taken += count
         self._unread = self._sock is not None
 
-    def _read_some(self, sock: socket.socket) -> int | None:
+    def _read_some(self, sock: socket.socket, *, first: bool) -> int | None:
         """Read once; return the bytes taken, or None if there is nothing more for now."""
         room = self._link.room()
-        try:
-            if room is None:
-                data = sock.recv(_READ_BYTES)
-                count = wanted = len(data)
-            else:
-                wanted = len(room)
-                with room:
-                    count = sock.recv_into(room)
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
-            return None
-        except ssl.SSLWantWriteError:
+        given: Received | Filled
+        if room is None:
+            data, why_no_more = receive(sock, first=first)
+            count, given = len(data), Received(data)
+        else:
+            with room:
+                count, why_no_more = receive_into(sock, room)
+            given = Filled(count)
+        if count:
+            self.counters.bytes_received += count
+            self._carry(self._link.step(self._clock(), given))
+        if why_no_more is None:
+            return count
+        self._stop_reading(why_no_more)
+        return None
+
+    def _stop_reading(self, why: OSError | EOFError) -> None:
+        if isinstance(why, ssl.SSLWantWriteError):
             self._blocked_write = True
-            return None
-        except OSError as exc:
-            self._socket_ended(exc)
-            return None
-        if not count:
-            self._socket_ended(None)
-            return None
-        self.counters.bytes_received += count
-        given = Received(data) if room is None else Filled(count)
-        self._carry(self._link.step(self._clock(), given))
-        # A short read has emptied a plain socket. TLS gives a record at a time: only a refusal says that it is empty.
-        full = count == (_READ_BYTES if room is None else wanted)
-        return count if full or isinstance(sock, ssl.SSLSocket) else None
+        elif not isinstance(why, (BlockingIOError, InterruptedError, ssl.SSLWantReadError)):
+            self._socket_ended(why if isinstance(why, OSError) else None)
 
     def _write(self) -> None:
         written = 0
