@@ -29,7 +29,7 @@ class OwnerThread(Fast):
     def open(self) -> None:
         """Connect, upgrade, and start the thread."""
         super().open()
-        self._socket.setblocking(False)
+        self._connection.setblocking(False)
         self._outbox: collections.deque[bytes] = collections.deque()
         self._log: list[bytes] = []
         self._cursor = 0
@@ -56,19 +56,19 @@ class OwnerThread(Fast):
     def _own(self) -> None:
         rest = b""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ)
+            selector.register(self._connection, selectors.EVENT_READ)
             selector.register(self._ear, selectors.EVENT_READ)
             while True:
                 for key, _ in selector.select():
-                    if key.fileobj is self._socket:
-                        messages, rest = split(rest + self._socket.recv(_READ_BYTES))
+                    if key.fileobj is self._connection:
+                        messages, rest = split(rest + self._connection.recv(_READ_BYTES))
                         with self._changed:
                             self._log += messages
                             self._changed.notify_all()
                     elif not self._ear.recv(1):
                         return
                     else:
-                        self._socket.send(self._outbox.popleft())
+                        self._connection.send(self._outbox.popleft())
 
     def close(self) -> None:
         """End the thread, and close the socket."""

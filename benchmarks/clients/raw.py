@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import Address
+from .plain import PlainClient
 
 
 __all__ = ["Fast", "Stdlib", "frame_of", "split"]
@@ -47,61 +48,38 @@ def split(data: bytes) -> tuple[list[bytes], bytes]:
     return messages, data[at:]
 
 
-class _Raw:
+class _Raw(PlainClient):
     """``recv``, split into frames, decode."""
 
-    reads = "dicts"
-    endless = True
     _decode: Callable[[Any], Any]
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._tls = address.tls()
 
     def open(self) -> None:
         """Connect and upgrade; the answer's head ends with the bytes that were read."""
         url = urlsplit(self._address.base_url)
         host, port = url.hostname or "", url.port or 0
-        self._socket = socket.create_connection((host, port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection = socket.create_connection((host, port))
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls:
-            self._socket = self._tls.wrap_socket(self._socket, server_hostname=host)
+            self._connection = self._tls.wrap_socket(self._connection, server_hostname=host)
         key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall(
+        self._connection.sendall(
             f"GET {url.path}/responses HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            head += self._socket.recv(_READ_BYTES)
-
-    def another(self) -> _Raw:
-        """Return one more connection to the same server."""
-        return type(self)(self._address)
+            head += self._connection.recv(_READ_BYTES)
 
     def events(self, request: Mapping[str, Any]) -> Iterator[Any]:
         """Send a request, and iterate over what each read brought, decoded."""
-        self._socket.sendall(frame_of(request))
+        self._connection.sendall(frame_of(request))
         return itertools.chain.from_iterable(self._batches())
 
     def _batches(self) -> Iterator[list[Any]]:
         decode, rest = self._decode, b""
-        while data := self._socket.recv(_READ_BYTES):
+        while data := self._connection.recv(_READ_BYTES):
             messages, rest = split(rest + data)
             yield [decode(message) for message in messages]
-
-    def text_of(self, last: Any) -> str:
-        """Return the text of the final response."""
-        text: str = last["response"]["output"][0]["content"][0]["text"]
-        return text
-
-    def hidden_failures(self) -> int:
-        """Return 0: it does not dial again."""
-        return 0
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
 
 class Fast(_Raw):

@@ -25,6 +25,15 @@ def good(wire, text="Good again"):
         wire.send(*answer(text, wire.number))
 
 
+def begin_or_be_good(wire):
+    """Begin an answer on the first connection; on later ones be good for ever."""
+    wire.upgrade()
+    if wire.number > 1:
+        good(wire)
+    wire.create()
+    wire.send(*answer()[:5])
+
+
 def frames_until(wire, wanted):
     """Read what the client sends until something is among it; return all that was read."""
     framing, found = Framing("server"), []
@@ -89,11 +98,7 @@ def test_endless_fragments_are_refused_and_cost_next_to_nothing():
     assert [item.code for item in delivered] == [1009]
 
     def play(wire):
-        wire.upgrade()
-        if wire.number > 1:
-            good(wire)
-        wire.create()
-        wire.send(*answer()[:5])
+        begin_or_be_good(wire)
         wire.raw(fragments)
         codes.extend(
             frame.code
@@ -115,11 +120,7 @@ def test_of_many_closes_the_first_counts():
     )
 
     def play(wire):
-        wire.upgrade()
-        if wire.number > 1:
-            good(wire)
-        wire.create()
-        wire.send(*answer()[:5])
+        begin_or_be_good(wire)
         wire.raw(closes + encode(TEXT, b'{"type":"response.output_text.delta","delta":"late"}'))
         frames.extend(frames_until(wire, lambda frame: isinstance(frame, Close)))
         server.over.wait(PATIENCE)
