@@ -1,4 +1,6 @@
+import gc
 import json
+import weakref
 
 import pytest
 from hypothesis import given
@@ -244,3 +246,16 @@ def test_a_reader_that_is_interrupted_at_an_item_gives_that_item_next():
         got.append(next(reader))
     assert got == ["a", "b"]
     assert list(reader) == []
+
+
+def test_a_closed_reader_lets_go_of_its_source():
+    class Source:
+        def __call__(self, cursor, most):
+            return []
+
+    source = Source()
+    held, reader = weakref.ref(source), Reader(source, texts_of)
+    del source
+    reader.close()
+    gc.collect()
+    assert held() is None

@@ -13,7 +13,11 @@ from llmws.responses.entries import opened
 from llmws.responses.reading import read
 from llmws.responses.turn import Turn, TurnState
 from llmws.timeouts import Timeouts
+from llmws.wire import jsoncodec
 from tests.responses.lanework import LIMIT, completed, created, delta, error, event
+
+
+needs_msgspec = pytest.mark.skipif(jsoncodec._fast is None, reason="msgspec is not installed")
 
 
 def turn(state=TurnState.SENT, **fields):
@@ -51,6 +55,13 @@ def test_an_answer_is_read_to_its_terminal_event_and_not_beyond():
     assert (reading.position, reading.last, reading.useful) == (3, True, True)
     assert (made.state, made.response_id) == (TurnState.OUTPUT, "r")
     assert made.final is reading.items[-1]
+
+
+@needs_msgspec
+def test_deltas_of_a_running_output_stay_as_they_came():
+    messages = encoded([delta(), delta()])
+    reading = read(turn(TurnState.OUTPUT), messages, 0, strict=False)
+    assert reading.items == messages
 
 
 def test_reading_begins_where_it_is_told():

@@ -196,6 +196,23 @@ def test_a_round_takes_one_mebibyte_and_comes_back_for_the_rest(bench):
     assert bench.poll.waits[-1][0] == 20.0
 
 
+def test_a_round_of_slow_reads_ends_by_the_clock(bench):
+    sock = bench.opened(text(b"x" * 1000) * 3000)
+    receive, reads = sock.recv, []
+
+    def slow(size):
+        bench.now += 0.015
+        reads.append(size)
+        return receive(size)
+
+    sock.recv = slow
+    bench.turn()
+    assert len(reads) == 2
+    bench.turn()
+    assert bench.poll.waits[-1][0] == 0.0
+    assert len(reads) == 4
+
+
 @pytest.mark.parametrize("error", [BlockingIOError(), InterruptedError(), ssl.SSLWantReadError()])
 def test_nothing_to_read_is_no_error(bench, error):
     bench.opened(error, text(b"later"))

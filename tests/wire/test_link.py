@@ -274,6 +274,11 @@ def test_a_ping_is_answered_with_its_payload(open_life):
     assert open_life.write() == ([Pong(b"abc")], [])
 
 
+def test_of_many_pings_at_once_the_newest_are_answered(open_life):
+    open_life.receive(*(encode(PING, b"%d" % number) for number in range(1_000)))
+    assert open_life.write() == ([Pong(b"%d" % number) for number in range(936, 1_000)], [])
+
+
 # Writing.
 
 
