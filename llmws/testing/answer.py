@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
+from .compaction import compact_threshold, compaction_item
 from .request import Event, Request
 
 
-__all__ = ["CREATED_AT", "Answer", "error_event", "numbered", "tokens_of"]
+__all__ = ["CREATED_AT", "Answer", "error_event", "numbered", "tokens_of", "usage_of"]
 
 # A fixed time: what a rule answers is the same on every run.
 CREATED_AT = 1_790_000_000
@@ -75,7 +76,7 @@ def numbered(events: Iterator[Event]) -> Iterator[Event]:
 
 
 def error_event(
-    code: str,
+    code: str | None,
     message: str,
     *,
     status: int = 400,
@@ -91,9 +92,25 @@ def error_event(
     return {"type": "error", "status": status, "error": error}
 
 
+def usage_of(request: Request, output_tokens: int, reasoning_tokens: int = 0) -> Event:
+    """Estimate the usage: four characters of input a token; what a parent stands for is cached."""
+    given = json.dumps([request.body.get("instructions"), request.body.get("input")])
+    cached_tokens = request.parent.tokens if request.parent is not None else 0
+    input_tokens = cached_tokens + len(given) // 4 + 1
+    return {
+        "input_tokens": input_tokens,
+        "input_tokens_details": {"cached_tokens": cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": output_tokens,
+        "output_tokens_details": {"reasoning_tokens": reasoning_tokens},
+        "total_tokens": input_tokens + output_tokens,
+    }
+
+
 class Answer:
     """
     Builds one response's events; not thread-safe, as a rule runs on one thread.
+
+    It compacts the context by itself where the request asks for it with ``context_management``.
 
     Args:
         request: What is answered; the response repeats its settings.
@@ -137,9 +154,20 @@ class Answer:
         }
 
     def start(self) -> Iterator[Event]:
-        """Yield ``response.created`` and ``response.in_progress``."""
+        """Yield ``response.created`` and ``response.in_progress``, and compact if the request says that it is time."""
         for name in ("created", "in_progress"):
             yield {"type": f"response.{name}", "response": self.response("in_progress")}
+        threshold = compact_threshold(self._request.body)
+        if threshold is not None and self._request.context_tokens > threshold:
+            yield from self.compaction()
+
+    def compaction(self) -> Iterator[Event]:
+        """Yield an item that stands for the whole context: what came before it is no longer part of the chain."""
+        item = compaction_item(self._new_id("cmp"), self._request.context)
+        yield self._added({**item, "encrypted_content": ""})
+        place = {"item_id": item["id"], "output_index": len(self.output)}
+        yield {"type": "response.compaction.compacting", **place}
+        yield self._done(item)
 
     def message(
         self, text: str, tokens: Sequence[str] | None = None, *, cut: bool = False
@@ -249,17 +277,7 @@ class Answer:
 
     def usage(self) -> Event:
         """Estimate the usage: four characters of input a token, and a token a delta."""
-        given = json.dumps(
-            [self._request.body.get("instructions"), self._request.body.get("input")]
-        )
-        input_tokens = len(given) // 4 + 1
-        return {
-            "input_tokens": input_tokens,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": self.output_tokens,
-            "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
-            "total_tokens": input_tokens + self.output_tokens,
-        }
+        return usage_of(self._request, self.output_tokens, self.reasoning_tokens)
 
     def _new_id(self, prefix: str) -> str:
         return self._request.new_id(prefix, (self._key, len(self.output)))

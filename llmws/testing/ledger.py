@@ -11,6 +11,8 @@ from typing import Any, Literal
 import attrs
 
 from ..secret import redact
+from .nonces import nonce_in
+from .request import Request
 
 
 __all__ = ["Ended", "Entry", "Ledger", "fingerprint", "public_headers"]
@@ -23,7 +25,15 @@ _ENDS: dict[str, Ended] = {
     "response.incomplete": "incomplete",
     "error": "error",
 }
+_REFUSING = frozenset({"error", "response.failed"})
+_BEFORE_OUTPUT = frozenset({"response.created", "response.queued", "response.in_progress"})
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
+
+
+def _code_of(event: Mapping[str, Any]) -> str:
+    """Return the code of an ``error``, nested or flat, or of a ``response.failed``."""
+    error = event.get("error") or (event.get("response") or {}).get("error") or event
+    return str(error.get("code") or error.get("type") or "error")
 
 
 def fingerprint(value: str) -> str:
@@ -50,7 +60,7 @@ class Entry:
         body: The request as it came.
         transport: ``ws`` or ``sse``; the latter is also said of a POST without ``stream``.
         connection: The connection's number on this server, from 1.
-        lane: The ``stream_id``, or None for the default lane.
+        lane: The ``stream_id``, or None for the default lane, which is the only one of a server without lanes.
         headers: The upgrade's or the POST's, names in lower case, credentials as fingerprints.
         received: When the request was whole.
         started: When its answer began, or None while it waits for its lane.
@@ -58,6 +68,11 @@ class Entry:
         response_id: The id in ``response.created``, or None if there was none.
         events_sent: How many events were handed to the socket.
         ended: How the answer ended, or None before. ``lost``: without a terminal event or an error.
+        refused: The code of the error or the failure that came before any output, or None if there was none such; an
+            error without a code gives its type. Whoever was refused may ask again without paying twice.
+        request_bytes: The size of the create's message or of the POST's body.
+        automatic: Whether the server began this response by itself, after a steer.
+        has_output: Whether anything was sent between the response's beginning and its end.
     """
 
     body: dict[str, Any] = attrs.field(repr=False)
@@ -71,6 +86,25 @@ class Entry:
     response_id: str | None = None
     events_sent: int = 0
     ended: Ended | None = None
+    refused: str | None = None
+    request_bytes: int = 0
+    automatic: bool = False
+    has_output: bool = attrs.field(default=False, repr=False)
+
+    @property
+    def warm_up(self) -> bool:
+        """Whether nothing was to be generated: such requests are a class of their own in every count."""
+        return self.body.get("generate") is False
+
+    @property
+    def previous_response_id(self) -> str | None:
+        """The response to continue, as the request named it."""
+        return self.body.get("previous_response_id")
+
+    @property
+    def nonce(self) -> str | None:
+        """The nonce in the input's text, or None."""
+        return nonce_in(Request(body=self.body).input_text)
 
 
 class Ledger:
@@ -79,19 +113,43 @@ class Ledger:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._entries: list[Entry] = []
+        self._compactions: list[Entry] = []
         self._connections = 0
         self._pings = 0
 
     @property
     def requests(self) -> list[Entry]:
-        """Every create that was understood, warm-ups and POSTs included."""
+        """Every create that was understood, warm-ups, POSTs and automatic ones included."""
         with self._changed:
             return [attrs.evolve(entry) for entry in self._entries]
 
     @property
     def creates(self) -> list[dict[str, Any]]:
-        """The bodies of the requests."""
-        return [entry.body for entry in self.requests]
+        """The bodies of the requests, but for those that the server made itself."""
+        return [entry.body for entry in self.requests if not entry.automatic]
+
+    def second_creates(self) -> list[tuple[Entry, Entry]]:
+        """
+        Return the pairs of requests for one nonce of which the earlier was not refused in words: turns paid twice.
+
+        Warm-ups and what the server began by itself do not count.
+        """
+        latest: dict[str, Entry] = {}
+        pairs = []
+        for entry in self.requests:
+            nonce = None if entry.warm_up or entry.automatic else entry.nonce
+            if nonce is None:
+                continue
+            if nonce in latest and latest[nonce].refused is None:
+                pairs.append((latest[nonce], entry))
+            latest[nonce] = entry
+        return pairs
+
+    @property
+    def compactions(self) -> list[Entry]:
+        """Every POST that asked for compaction; these are no creates."""
+        with self._changed:
+            return [attrs.evolve(entry) for entry in self._compactions]
 
     @property
     def connections(self) -> int:
@@ -129,6 +187,12 @@ class Ledger:
             self._pings += 1
             self._changed.notify_all()
 
+    def compacting(self, entry: Entry) -> None:
+        """Add a request for compaction."""
+        with self._changed:
+            self._compactions.append(entry)
+            self._changed.notify_all()
+
     def begin(self, entry: Entry) -> None:
         """Add a request."""
         with self._changed:
@@ -145,6 +209,11 @@ class Ledger:
         kind = event.get("type", "")
         if kind == "response.created" and entry.response_id is None:
             entry.response_id = (event.get("response") or {}).get("id")
+        if kind in _REFUSING:
+            if not entry.has_output and entry.refused is None:
+                entry.refused = _code_of(event)
+        elif kind not in _BEFORE_OUTPUT:
+            entry.has_output = True
         if kind in _ENDS:
             self.end(entry, _ENDS[kind])
 

@@ -7,9 +7,12 @@ from typing import Any
 
 from ..wire import jsoncodec
 from ..wire.parts import TERMINAL_TYPES
+from .answer import CREATED_AT, usage_of
+from .compaction import compacted
+from .context import tokens_in
 from .http import Head, Refusal, answer, answer_head
-from .ledger import public_headers
-from .request import Event
+from .ledger import Entry, public_headers
+from .request import Event, Request
 from .sockets import SharedSocket
 from .stage import Stage
 
@@ -77,16 +80,15 @@ class HTTPConnection:
         Raises:
             Refusal: The body is no JSON object.
         """
-        try:
-            body = jsoncodec.decode(data)
-        except jsoncodec.JSONError as exc:
-            raise Refusal(400, "invalid_json", f"The body {exc}.") from exc
-        if not isinstance(body, dict):
-            raise Refusal(400, "invalid_json", "The body is no JSON object.")
+        body = _object(data)
         self._turns += 1
-        headers = public_headers(head.headers)
         request, entry = self._stage.admit(
-            self, self._turns, body=body, transport="sse", headers=headers
+            self,
+            self._turns,
+            request_bytes=len(data),
+            body=body,
+            transport="sse",
+            headers=public_headers(head.headers),
         )
         extra = {"x-request-id": request.new_id("req")}
         reply = self._reply = (
@@ -96,6 +98,48 @@ class HTTPConnection:
         self._reply = None
         if not self.closed.is_set():
             reply.finish()
+
+    def compact(self, head: Head, data: bytes) -> None:
+        """
+        Answer one POST that asks for compaction: it is no create, so no rule hears of it.
+
+        Raises:
+            Refusal: The body is no JSON object.
+        """
+        self._turns += 1
+        body = _object(data)
+        entry = Entry(
+            body=body,
+            transport="sse",
+            connection=self.number,
+            headers=public_headers(head.headers),
+            request_bytes=len(data),
+        )
+        self._stage.ledger.compacting(entry)
+        request = Request(body=body, transport="sse", turn=self._turns, connection=self)
+        request, refusal = self._stage.memory.open(request)
+        if refusal is not None:
+            self.send_bytes(_error_answer(refusal, {}))
+            return
+        output = compacted(request.new_id("cmp"), request.context)
+        reply = {
+            "id": request.new_id("resp"),
+            "object": "response.compaction",
+            "created_at": CREATED_AT,
+            "output": output,
+            "usage": usage_of(request, sum(map(tokens_in, output))),
+        }
+        self.send_bytes(answer(200, reply, {"x-request-id": request.new_id("req")}))
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        body = jsoncodec.decode(data)
+    except jsoncodec.JSONError as exc:
+        raise Refusal(400, "invalid_json", f"The body {exc}.") from exc
+    if not isinstance(body, dict):
+        raise Refusal(400, "invalid_json", "The body is no JSON object.")
+    return body
 
 
 class _EventStream:

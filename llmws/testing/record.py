@@ -20,7 +20,8 @@ def record(session: Session, path: str | os.PathLike[str]) -> Iterator[Recorder]
 
     The file is written only if the block does not raise, so that a failed test leaves the last good recording alone.
     Keys are taken out of it, and it has no handshake headers. Enter the block before the session's first turn, or the
-    recording begins in the middle of a connection.
+    recording begins in the middle of a connection. Turns that overlap are recorded as they overlap, whatever
+    connections they run on: what shall be replayed is best recorded one turn at a time.
 
     ::
 
@@ -34,11 +35,11 @@ def record(session: Session, path: str | os.PathLike[str]) -> Iterator[Recorder]
     Raises:
         OSError: The file cannot be written.
     """
-    connection = session._core.connection
+    pool = session._core.pool
     recorder = Recorder(secrets=session._core.secrets)
-    previous, connection.tap = connection.tap, recorder
+    previous, pool.tap = pool.tap, recorder
     try:
         yield recorder
     finally:
-        connection.tap = previous
+        pool.tap = previous
     save(recorder.recording(), path, secrets=tuple(session._core.secrets()))

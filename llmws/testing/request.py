@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
+from .context import Context, items_of, tokens_in
+
 
 __all__ = ["Connection", "Event", "Request", "Rule"]
 
@@ -54,10 +56,13 @@ class Request:
         body: The whole request as it came.
         transport: ``ws``, or ``sse`` for any POST.
         lane: The ``stream_id``, or None for the default lane.
-        number: Which request of the server it is, from 1; warm-ups are not counted, and have the next one's number.
+        number: Which request of the server it is, from 1. Warm-ups are not counted, and have the next one's number; nor
+            is what the server refuses by itself, unless more has come meanwhile.
         turn: Which request of its connection it is, from 1; warm-ups are counted.
         connection: The connection it came on, or None for a request made by hand.
         headers: The upgrade's or the POST's, names in lower case, credentials as fingerprints.
+        parent: What the response stands for that ``previous_response_id`` names; None without one, or if the server
+            does not look.
     """
 
     body: dict[str, Any]
@@ -67,6 +72,7 @@ class Request:
     turn: int = 1
     connection: Connection | None = attrs.field(default=None, repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    parent: Context | None = attrs.field(default=None, repr=False)
 
     @property
     def model(self) -> str:
@@ -90,9 +96,21 @@ class Request:
             return "".join(text for text in texts if isinstance(text, str))
         return last if isinstance(last, str) else ""
 
+    @property
+    def context(self) -> list[Any]:
+        """Every item that a model would see: the parent's context, and then this input."""
+        before = self.parent.items if self.parent is not None else []
+        return [*before, *items_of(self.body.get("input"))]
+
+    @property
+    def context_tokens(self) -> int:
+        """The estimated cost of the context; what this input costs is counted anew on each call."""
+        before = self.parent.tokens if self.parent is not None else 0
+        return before + sum(map(tokens_in, items_of(self.body.get("input"))))
+
     def new_id(self, prefix: str, what: object = "") -> str:
         """
-        Return an id in the API's style, the same for the same request on every run.
+        Return an id in the API's style, the same for the same request on every run, and of no item in its context.
 
         Args:
             prefix: Such as ``msg``.
@@ -100,7 +118,19 @@ class Request:
         """
         connection = self.connection.number if self.connection else 0
         seed = f"{prefix} {connection} {self.turn} {what}"
-        return f"{prefix}_{hashlib.sha256(seed.encode()).hexdigest()[:48]}"
+        while True:
+            name = f"{prefix}_{hashlib.sha256(seed.encode()).hexdigest()[:48]}"
+            if not self._knows(name):
+                return name
+            seed += "'"  # The context came from another server, which gave the same ids.
+
+    def _knows(self, name: str) -> bool:
+        if self.parent is not None and self.parent.twice([{"id": name}]):
+            return True
+        given = self.body.get("input")
+        return isinstance(given, list) and any(
+            isinstance(item, dict) and item.get("id") == name for item in given
+        )
 
 
 Rule = Callable[[Request], Iterable[Event]]

@@ -2,30 +2,37 @@
 Rules: what the embedded server answers where no recording says it.
 
 A rule is any callable that takes a ``Request`` and returns or yields events. It runs on a thread of its lane, so it
-may wait, and it may use ``request.connection`` to break things. The server adds ``stream_id`` and
-``sequence_number``, and answers warm-ups (``generate: false``) itself unless the rule has a true attribute
-``answers_warm_ups``.
+may wait, and it may use ``request.connection`` to break things; ``request.context`` holds what came before. The server
+adds ``stream_id`` and ``sequence_number``, and answers warm-ups (``generate: false``) itself unless the rule has a true
+attribute ``answers_warm_ups``. After a steer the rule is asked again, with the steer as input.
 """
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
 from .answer import Answer, error_event, numbered
+from .nonces import nonce_in, nonce_pieces, nonce_text
 from .request import Event, Request, Rule
 
 
 __all__ = [
     "answering",
     "custom_tool_call",
+    "delayed",
     "echo",
     "fail",
     "incomplete",
+    "nonce",
+    "nonce_text",
     "reasoning",
     "refusal",
     "refuse",
+    "refuse_times",
     "sequence",
     "text",
     "tool_calls",
@@ -193,6 +200,71 @@ def refuse(
 
     def rule(request: Request) -> Iterator[Event]:
         yield error_event(code, message, status=status, type=type, param=param, headers=headers)
+
+    return rule
+
+
+def refuse_times(
+    times: int,
+    status: int,
+    code: str,
+    message: str,
+    *,
+    then: Rule,
+    headers: Mapping[str, str] | None = None,
+) -> Rule:
+    """
+    Refuse as ``refuse`` does, so many times, and then answer by another rule.
+
+    Args:
+        times: How many requests of the server are refused, the first ones.
+        status: The HTTP-like status; so are the other arguments those of ``refuse``.
+        code: The error's code.
+        message: The error's words.
+        then: What answers afterwards.
+        headers: Such as ``{"retry-after": "2"}``.
+    """
+    refusing = refuse(status, code, message, headers=headers)
+    asked = (
+        itertools.count()
+    )  # Counted in one step of the interpreter, so by any number of threads.
+
+    def rule(request: Request) -> Iterator[Event]:
+        yield from (refusing if next(asked) < times else then)(request)
+
+    return rule
+
+
+def delayed(rule: Rule, seconds: float) -> Rule:
+    """Give a rule's first event at once and hold back the rest for a time, or until the connection is over."""
+
+    def slow_rule(request: Request) -> Iterator[Event]:
+        closed = request.connection.closed if request.connection else threading.Event()
+        events = iter(rule(request))
+        yield from itertools.islice(events, 1)
+        if not closed.wait(seconds):
+            yield from events
+
+    return slow_rule
+
+
+def nonce(deltas: int = 20) -> Rule:
+    """
+    Answer a text that names a nonce, such as ``Go on: nonce 7f3a``, with pieces that are a function of it.
+
+    What a client makes of it must equal ``nonce_text(nonce, deltas)``; ``Ledger.second_creates`` knows turns by their
+    nonces. A text without a nonce is refused.
+
+    Args:
+        deltas: How many pieces.
+    """
+
+    def rule(request: Request) -> Iterator[Event]:
+        name = nonce_in(request.input_text)
+        if name is None:
+            refused = refuse(400, "no_nonce", "The input names no nonce.", param="input")
+            return iter(refused(request))
+        return _said(request, nonce_text(name, deltas), nonce_pieces(name, deltas))
 
     return rule
 

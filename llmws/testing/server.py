@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 import threading
@@ -12,9 +13,11 @@ from ..errors import ConfigurationError, RecordingMismatchError
 from .http import Head, HTTPReader, Refusal, accept_upgrade, answer, error_body
 from .ledger import Ledger, public_headers
 from .posts import HTTPConnection
+from .refusals import RefuseUpgrade
 from .replay import Replay, Source
 from .request import Rule
 from .rules import answering, echo
+from .semantics import Semantics
 from .sockets import Listener, SharedSocket
 from .stage import Stage
 from .websocket import WebSocket
@@ -23,6 +26,7 @@ from .websocket import WebSocket
 __all__ = ["Server"]
 
 _PATH = "/v1/responses"
+_COMPACT_PATH = f"{_PATH}/compact"
 # How long ``close`` waits for rules that do not watch ``request.connection.closed``.
 _CLOSE_SECONDS = 5.0
 
@@ -37,7 +41,9 @@ class Server:
             client = OpenAI(base_url=server.base_url, api_key="none")
 
     It serves from the moment it is made until it is closed. Creates of one lane are answered in order, those of
-    different lanes at the same time. No key is asked for, and none is kept. Every method may be called from any thread.
+    different lanes at the same time, within the API's limits. It caches and stores responses as the API does, so
+    ``previous_response_id`` must name one that it still has; warm-ups, steering and compaction work. No key is asked
+    for, and none is kept. Every method may be called from any thread.
 
     Args:
         recording: What to play: the path of a recording, a ``Recording``, or a list of server events. One part is
@@ -47,6 +53,9 @@ class Server:
         port: The port, or 0 for any that is free.
         chunk_bytes: The most to write in one call of ``send``; 1 makes every byte travel by itself.
         delay: Seconds between two events of an answer.
+        semantics: Limits, chains, steering and age; None does what OpenAI documents, but for a recording, which is
+            played whatever ``previous_response_id`` says and cannot be steered.
+        refuse_upgrade: Which upgrades get an HTTP status for an answer; see ``faults.RefuseUpgrade``.
 
     Attributes:
         base_url: What a client takes as its base URL, such as ``http://127.0.0.1:49152/v1``.
@@ -68,12 +77,21 @@ class Server:
         port: int = 0,
         chunk_bytes: int | None = None,
         delay: float = 0.0,
+        semantics: Semantics | None = None,
+        refuse_upgrade: RefuseUpgrade | None = None,
     ) -> None:
         if recording is not None and rule is not None:
             raise ConfigurationError("Give a recording or a rule: one of them answers, not both.")
         _check(rule, ssl_context, port, chunk_bytes, delay)
         self._replay = None if recording is None else Replay(recording)
-        self._stage = Stage(self._replay or answering(rule or echo()), delay=delay)
+        if semantics is not None and not isinstance(semantics, Semantics):
+            raise ConfigurationError(f"semantics is {semantics!r}: give a Semantics, or None.")
+        self._refuse_upgrade = refuse_upgrade
+        self._upgrades = itertools.count(1)
+        live = self._replay is None
+        self._semantics = semantics or Semantics(chains=live, steering=live)
+        player = self._replay or answering(rule or echo())
+        self._stage = Stage(player, delay=delay, chains=self._semantics.chains)
         self._ssl_context = ssl_context
         self._chunk_bytes = chunk_bytes
         self._listener = Listener(port)
@@ -111,6 +129,25 @@ class Server:
         """
         for error in (*self.errors, *self.mismatches):
             raise error
+
+    def forget(self, response_id: str | None = None) -> None:
+        """
+        Forget a response, so that it cannot be continued any more.
+
+        Args:
+            response_id: Which; None forgets every response, stored or cached on whatever connection.
+        """
+        self._stage.memory.forget(response_id)
+
+    def evict(self, connection: int, lane: str | None = None) -> None:
+        """
+        Forget what a lane has cached; a response that was stored too can still be continued.
+
+        Args:
+            connection: The connection's number, from 1.
+            lane: The lane's name, or None for the default lane.
+        """
+        self._stage.memory.evict(connection, lane)
 
     def close(self) -> None:
         """
@@ -180,15 +217,21 @@ class Server:
         posts = HTTPConnection(sock, self._stage, number)
         try:
             while (head := reader.head()) is not None and not posts.closed.is_set():
-                if not head.path.endswith(_PATH):
+                compacts = head.path.endswith(_COMPACT_PATH) and head.method == "POST"
+                if not (compacts or head.path.endswith(_PATH)):
                     raise Refusal(404, "not_found", f"There is nothing but {_PATH} here.")
                 if head.method != "POST":
-                    self._upgrade(sock, number, head, reader)
+                    accepted = accept_upgrade(head)
+                    refusal = self._refuse_upgrade
+                    if refusal is not None and refusal.refuses(next(self._upgrades)):
+                        sock.send(refusal.answer())
+                        break
+                    self._run(sock, number, head, accepted, reader.rest())
                     return
                 body = reader.body(head)
                 if body is None:
                     return
-                posts.post(head, body)
+                (posts.compact if compacts else posts.post)(head, body)
                 if not head.keeps_alive:
                     break
         except Refusal as refusal:
@@ -201,13 +244,15 @@ class Server:
         while sock.receive():
             pass
 
-    def _upgrade(self, sock: SharedSocket, number: int, head: Head, reader: HTTPReader) -> None:
-        accepted = accept_upgrade(head)
+    def _run(
+        self, sock: SharedSocket, number: int, head: Head, accepted: bytes, rest: bytes
+    ) -> None:
         # Counted first: a client that reads the answer finds it in the ledger.
         self.ledger.connected()
         sock.send(accepted)
-        connection = WebSocket(sock, self._stage, number, public_headers(head.headers))
-        connection.run(reader.rest())
+        headers = public_headers(head.headers)
+        connection = WebSocket(sock, self._stage, number, headers, self._semantics)
+        connection.run(rest)
 
 
 def _check(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .answer import error_event
 from .ledger import Entry, Ledger
+from .memory import Memory
 from .request import Connection, Event, Request, Rule
 
 
@@ -18,22 +19,32 @@ __all__ = ["Stage"]
 
 class Stage:
     """
-    Counts requests, plays the rule's answers, and keeps the ledger and what went wrong.
+    Counts requests, plays the rule's answers, and keeps the ledger, the memory and what went wrong.
 
     Args:
         rule: What answers.
         delay: Seconds between two events of an answer.
+        chains: Whether ``previous_response_id`` is looked up.
     """
 
-    def __init__(self, rule: Rule, *, delay: float = 0.0) -> None:
+    def __init__(self, rule: Rule, *, delay: float = 0.0, chains: bool = True) -> None:
         self.ledger = Ledger()
+        self.memory = Memory(chains=chains)
         self.errors: list[Exception] = []
         self._rule = rule
         self._delay = delay
         self._lock = threading.Lock()
         self._generating = 0
 
-    def admit(self, connection: Connection, turn: int, **request: Any) -> tuple[Request, Entry]:
+    def admit(
+        self,
+        connection: Connection,
+        turn: int,
+        *,
+        request_bytes: int = 0,
+        automatic: bool = False,
+        **request: Any,
+    ) -> tuple[Request, Entry]:
         """Number a request in the order of arrival and enter it in the ledger."""
         with self._lock:
             admitted = Request(
@@ -46,11 +57,26 @@ class Stage:
                 connection=connection.number,
                 lane=admitted.lane,
                 headers=admitted.headers,
+                request_bytes=request_bytes,
+                automatic=automatic,
             )
             self.ledger.begin(entry)
         return admitted, entry
 
-    def play(self, request: Request, entry: Entry, send: Callable[[Event], None]) -> None:
+    def turn_away(self, entry: Entry, refusal: Event, send: Callable[[Event], None]) -> None:
+        """Enter a request in the ledger that no rule gets to see, and answer it with an error."""
+        entry.started = time.monotonic()
+        self.ledger.begin(entry)
+        self.ledger.sending(entry, refusal)
+        send(refusal)
+
+    def play(
+        self,
+        request: Request,
+        entry: Entry,
+        send: Callable[[Event], None],
+        through: Callable[[Iterable[Event]], Iterable[Event]] = iter,
+    ) -> None:
         """
         Answer one request, on the calling thread, to the end or until its connection is over.
 
@@ -58,12 +84,13 @@ class Stage:
             request: The request.
             entry: Its line in the ledger.
             send: Writes one event of the answer to the client; raises ``ConnectionError`` once it cannot.
+            through: What the rule's events pass through before they are remembered and sent.
         """
         closed = _connection(request).closed
         entry.started = time.monotonic()
         try:
             if not closed.is_set():
-                self._play(request, entry, send)
+                self._play(request, entry, send, through)
         except Exception as error:  # noqa: BLE001 - a rule is the user's code and may raise anything.
             if closed.is_set():
                 # The answer did not get through, whatever the ledger was told before the last write.
@@ -74,8 +101,20 @@ class Stage:
         if entry.ended is None:
             self.ledger.end(entry, "lost")
 
-    def _play(self, request: Request, entry: Entry, send: Callable[[Event], None]) -> None:
-        closed, events = _connection(request).closed, self._rule(request)
+    def _play(
+        self,
+        request: Request,
+        entry: Entry,
+        send: Callable[[Event], None],
+        through: Callable[[Iterable[Event]], Iterable[Event]],
+    ) -> None:
+        def answer(opened: Request) -> Iterable[Event]:
+            return [refusal] if refusal else through(self._rule(opened))
+
+        request, refusal = self.memory.open(request)
+        if refusal:
+            self._uncount(request)
+        closed, events = _connection(request).closed, self.memory.keep(request, answer)
         try:
             for index, event in enumerate(events):
                 if index and self._delay and closed.wait(self._delay):
@@ -84,8 +123,13 @@ class Stage:
                 send(event)
         finally:
             # An abandoned generator ends here and now, on the thread that ran it.
-            if hasattr(events, "close"):
-                events.close()
+            events.close()
+
+    def _uncount(self, request: Request) -> None:
+        """Give a refused request's number to the next one, so that a sequence of rules goes on where it was."""
+        with self._lock:
+            if self._generating == request.number and not request.is_warm_up:
+                self._generating -= 1
 
     def _own_up(self, entry: Entry, send: Callable[[Event], None], error: Exception) -> None:
         """Tell the client that the rule broke down, so that a test fails at once and does not wait."""

@@ -1,12 +1,14 @@
-"""One WebSocket connection of the embedded server: its lanes, and the thread that reads it."""
+"""One WebSocket connection of the embedded server: the thread that reads it, and what it makes of messages."""
 
 from __future__ import annotations
 
-import queue
-import re
+import contextlib
+import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import attrs
 
 from ..wire import jsoncodec
 from ..wire.framing import (
@@ -23,46 +25,66 @@ from ..wire.framing import (
     encode_close,
 )
 from .answer import error_event
+from .lanes import Lanes
 from .ledger import Entry
+from .limits import Limits, connection_limit
 from .request import Event, Request
+from .semantics import Semantics
 from .sockets import SharedSocket
 from .stage import Stage
+from .steering import Performance
+from .steers import Steer, failed_steer, steer_fault, successor_of, with_steers
 
 
 __all__ = ["WebSocket"]
 
-_LANE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,256}\Z")
 
-Job = tuple[Request, Entry]
+@attrs.frozen
+class _Over:
+    """What is left of a response that is over: where it ran, and why it can be steered no more."""
+
+    lane: str | None
+    code: str
 
 
 class WebSocket:
     """
     A connection after its upgrade; it is the ``Connection`` that rules get.
 
-    One thread runs ``run`` and alone reads. Each lane plays its creates on a thread of its own, in order; all of
-    them write.
+    One thread runs ``run`` and alone reads. Each lane plays its creates on a thread of its own; all of them write.
 
     Args:
         sock: The connection's socket.
         stage: Where answers are played.
         number: Which connection of the server it is.
         headers: The upgrade's, credentials as fingerprints.
+        semantics: What is done beside answering.
     """
 
     def __init__(
-        self, sock: SharedSocket, stage: Stage, number: int, headers: Mapping[str, str]
+        self,
+        sock: SharedSocket,
+        stage: Stage,
+        number: int,
+        headers: Mapping[str, str],
+        semantics: Semantics,
     ) -> None:
         self.number = number
         self.closed = threading.Event()
         self._sock = sock
         self._stage = stage
         self._headers = headers
-        self._lanes: dict[str | None, _Lane] = {}
-        self._turns = 0
-        # Response ids by lane, written by lane threads: a steer names a response, and its answer goes to its lane.
-        self._lane_of: dict[str, str | None] = {}
+        self._semantics = semantics
+        self._lanes = Lanes(self._play, most=semantics.runs_at_once, name=f"llmws-testing-{number}")
+        self._limits = Limits(semantics)
+        self._turns = itertools.count(1)
+        # By response id. Each value is replaced once, by the lane's thread; the reading thread looks.
+        self._responses: dict[str, Performance | _Over] = {}
+        # By lane: steers that wait for the client's own create, and the response that they were for.
+        self._queued: dict[str | None, tuple[Performance, list[Steer]]] = {}
         self._sending = threading.Lock()  # So that nothing follows a close frame.
+        # Around the limits, so that no create slips in behind the word that the age is reached.
+        self._door = threading.Lock()
 
     def __repr__(self) -> str:
         return f"WebSocket({self.number}, {'closed' if self.closed.is_set() else 'open'})"
@@ -108,28 +130,58 @@ class WebSocket:
         Args:
             data: What was read together with the upgrade.
         """
+        with self._ageing():
+            try:
+                self._read(data)
+            except ConnectionError:
+                pass  # The client is gone, which is no fault of the server's.
+            finally:
+                self.closed.set()
+                self._sock.close()
+                self._lanes.end()
+                self._stage.memory.leave(self.number)
+
+    def _read(self, data: bytes) -> None:
         framing = Framing("server")
-        try:
-            while data or (data := self._sock.receive()):
-                for message in framing.feed(data):
-                    self._take(message)
-                data = b""
-                if framing.over:
-                    self._finish()
-                    break
-        except ConnectionError:
-            pass  # The client is gone, which is no fault of the server's.
-        finally:
-            self.closed.set()
-            self._sock.close()
-            for lane in self._lanes.values():
-                lane.end()
+        while data or (data := self._sock.receive()):
+            for message in framing.feed(data):
+                self._take(message)
+            data = b""
+            if framing.over:
+                self._finish()
+                return
 
     def _finish(self) -> None:
         """Let the client read our close frame: unread bytes at our close would turn it into a reset."""
         self._sock.finish()
         while self._sock.receive():
             pass
+
+    @contextlib.contextmanager
+    def _ageing(self) -> Iterator[None]:
+        """Watch the connection's age meanwhile, on a thread of its own, if there is a limit."""
+        if self._semantics.max_age is None:
+            yield
+            return
+        name = f"llmws-testing-{self.number}-age"
+        thread = threading.Thread(target=self._age, name=name, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def _age(self) -> None:
+        if self.closed.wait(self._semantics.max_age):
+            return
+        with contextlib.suppress(ConnectionError):
+            with self._door:
+                self._limits.too_old = True
+                self.send(connection_limit())
+            if self._semantics.drains:
+                self._lanes.wait_until_idle()
+            # The API does not document how it ends the connection (inferred).
+            self.close(1001, "The connection is too old.")
 
     def _take(self, message: Delivery) -> None:
         if self.closed.is_set():
@@ -159,7 +211,8 @@ class WebSocket:
         if not isinstance(event, dict):
             self.send(error_event("invalid_json", "The message is no JSON object."))
         elif event.get("type") == "response.create":
-            self._create(event)
+            with self._door:
+                self._create(event, len(data))
         elif event.get("type") == "response.steer":
             self._steer(event)
         else:
@@ -167,49 +220,104 @@ class WebSocket:
             message = f"The event type {name!r} is not supported."
             self.send(error_event("unsupported_event_type", message, param="type"))
 
-    def _create(self, body: dict[str, Any]) -> None:
-        lane = body.get("stream_id")
-        if "stream_id" in body and not (isinstance(lane, str) and _LANE_NAME.match(lane)):
-            message = "A stream_id is 1 to 256 letters, digits, '_', '.' and '-'."
-            self.send(error_event("invalid_stream_id", message, param="stream_id"))
+    def _create(self, body: dict[str, Any], size: int) -> None:
+        fault = self._limits.misnamed(body)
+        if fault is not None:
+            self.send(fault)
             return
-        self._turns += 1
-        job = self._stage.admit(
-            self, self._turns, body=body, transport="ws", lane=lane, headers=self._headers
-        )
-        if lane not in self._lanes:
-            self._lanes[lane] = _Lane(
-                f"llmws-testing-{self.number}-{lane or 'default'}", self._play
-            )
-        self._lanes[lane].put(job)
+        refusal = self._limits.refusal(body)
+        known: dict[str, Any] = {
+            "body": body,
+            "transport": "ws",
+            "lane": self._limits.lane_of(body),
+            "headers": self._headers,
+            "request_bytes": size,
+        }
+        if refusal is not None:
+            self._stage.turn_away(Entry(connection=self.number, **known), refusal, self.send)
+        else:
+            self._lanes.put(self._stage.admit(self, next(self._turns), **known))
 
     def _play(self, request: Request, entry: Entry) -> None:
+        """Play a create, and then what steers add to it; on the lane's thread."""
+        request, queued = self._with_queued_steers(request)
+        causes: list[Steer] = []
+        while True:
+            performance = self._perform(request, entry, causes)
+            if queued is not None and performance.id is None:
+                # Refused: the steers wait for the next attempt.
+                self._queued[request.lane] = queued
+                return
+            causes, owed = self._after(performance)
+            if not causes:
+                return
+            if owed:
+                self._queued[request.lane] = performance, causes
+                return
+            queued = None
+            body = successor_of(request.body, str(performance.id), causes)
+            request, entry = self._stage.admit(
+                self,
+                next(self._turns),
+                automatic=True,
+                body=body,
+                transport="ws",
+                lane=request.lane,
+                headers=self._headers,
+            )
+
+    def _perform(self, request: Request, entry: Entry, causes: list[Steer]) -> Performance:
         lane = request.lane
 
         def send(event: Event) -> None:
-            if entry.response_id is not None:
-                self._lane_of[entry.response_id] = lane
             self.send(_addressed(event, lane))
 
-        self._stage.play(request, entry, send)
+        begun = self._responses.__setitem__
+        performance = Performance(request, self._semantics, send, begun, causes)
+        self._stage.play(request, entry, performance.send, performance.events)
+        if performance.id is not None:
+            self._responses[performance.id] = _Over(lane, performance.refusal_code())
+        return performance
 
-    def _steer(self, steer: dict[str, Any]) -> None:
-        """Refuse: no response of this server can be steered yet."""
-        target = str(steer.get("previous_response_id"))
-        code = "steering_not_supported" if target in self._lane_of else "response_not_found"
-        error = {
-            "type": "invalid_request_error",
-            "code": code,
-            "message": f"The response {target!r} cannot be steered.",
-        }
-        kept = {key: steer.get(key) for key in ("previous_response_id", "input")}
-        failed = {
-            "type": "response.steer.failed",
-            "sequence_number": 0,
-            "steer": kept,
-            "error": error,
-        }
-        self.send(_addressed(failed, self._lane_of.get(target)))
+    def _after(self, performance: Performance) -> tuple[list[Steer], bool]:
+        with contextlib.suppress(ConnectionError):
+            return performance.after()
+        return [], False
+
+    def _with_queued_steers(
+        self, request: Request
+    ) -> tuple[Request, tuple[Performance, list[Steer]] | None]:
+        """Put steers that wait on this lane before the input; give them back if the create is no answer to theirs."""
+        queued = self._queued.pop(request.lane, None)
+        if queued is None:
+            return request, None
+        target, steers = queued
+        if request.body.get("previous_response_id") == target.id:
+            return attrs.evolve(request, body=with_steers(request.body, steers)), queued
+        with contextlib.suppress(ConnectionError):
+            message = "Another response was begun on the lane."
+            target.give_back(steers, "response_not_active", message)
+        return request, None
+
+    def _steer(self, message: dict[str, Any]) -> None:
+        target, given = str(message.get("previous_response_id")), message.get("input")
+        found = self._responses.get(target)
+        fault = steer_fault(message)
+        if isinstance(found, Performance) and fault is None:
+            found.steer(target, given)
+            return
+        lane = found.lane if found is not None else None
+        if found is None:
+            code, fault = "response_not_found", f"There is no response {target!r} here."
+        elif fault is not None:
+            code = "invalid_input"
+        elif not self._semantics.steering:
+            code, fault = "steering_not_supported", f"The response {target!r} cannot be steered."
+        else:
+            assert isinstance(found, _Over)
+            code, fault = found.code, f"The response {target!r} is over."
+        failed = failed_steer({"previous_response_id": target}, given, code, fault)
+        self.send(_addressed({**failed, "sequence_number": 0}, lane))
 
 
 def _addressed(event: Event, lane: str | None) -> Event:
@@ -219,25 +327,3 @@ def _addressed(event: Event, lane: str | None) -> Event:
     if "stream_id" in event:
         return {key: value for key, value in event.items() if key != "stream_id"}
     return event
-
-
-class _Lane:
-    """The thread that plays one lane's creates in order."""
-
-    def __init__(self, name: str, play: Callable[[Request, Entry], None]) -> None:
-        self._play = play
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def put(self, job: Job) -> None:
-        self._jobs.put(job)
-
-    def end(self) -> None:
-        """Wait for the thread; what is still queued is played to a closed connection, and so is lost."""
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._play(*job)

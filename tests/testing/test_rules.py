@@ -1,8 +1,14 @@
+import threading
+import time
+from types import SimpleNamespace
+
+import attrs
 import pytest
 
 from llmws.errors import ConfigurationError
 from llmws.testing import Request, rules
 from llmws.testing.answer import Answer, numbered, tokens_of
+from llmws.testing.nonces import nonce_pieces
 from llmws.testing.rules import answering
 
 
@@ -229,3 +235,42 @@ def test_an_answer_can_be_built_by_hand():
         "function_call",
     ]
     assert [e["output_index"] for e in events if e["type"].endswith("item.added")] == [0, 1]
+
+
+def test_a_nonce_is_answered_with_its_text_piece_by_piece():
+    events = answered(rules.nonce(7), asked("Go on: nonce 7f3a, please"))
+    assert text_of(events) == rules.nonce_text("7f3a", 7)
+    deltas = [event["delta"] for event in events if event["type"].endswith("text.delta")]
+    assert deltas == nonce_pieces("7f3a", 7)
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == text_of(events)
+    [refused] = answered(rules.nonce(7), asked("no such thing"))
+    assert refused["error"]["code"] == "no_nonce"
+
+
+def test_so_many_are_refused_and_the_rest_answered():
+    headers = {"retry-after": "0"}
+    rule = rules.refuse_times(
+        2, 429, "rate_limit_exceeded", "Wait.", headers=headers, then=rules.echo()
+    )
+    first, second, third, fourth = (answered(rule, asked(number=n)) for n in (5, 1, 1, 1))
+    for [error] in (first, second):
+        assert (error["status"], error["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert error["error"]["headers"] == headers
+    assert text_of(third) == text_of(fourth) == "Hello there"
+
+
+def test_a_delayed_rule_begins_at_once_and_takes_its_time():
+    rule = rules.delayed(rules.echo(), 0.05)
+    begun = time.monotonic()
+    events = answering(rule)(asked())
+    assert next(events)["type"] == "response.created"
+    soon = time.monotonic() - begun
+    assert text_of(list(events)) == "Hello there"
+    assert time.monotonic() - begun >= 0.05 > soon
+
+
+def test_a_delayed_rule_ends_with_its_connection():
+    closed = threading.Event()
+    closed.set()
+    request = attrs.evolve(asked(), connection=SimpleNamespace(number=1, closed=closed))
+    assert types(answered(rules.delayed(rules.echo(), 3600.0), request)) == ["created"]

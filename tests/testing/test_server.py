@@ -9,10 +9,11 @@ import sys
 import threading
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from llmws.errors import ConfigurationError
 from llmws.testing import Server, rules
+from llmws.testing.refusals import RefuseUpgrade
 from llmws.wire.framing import TEXT, encode
 from tests.testing.client import (
     ROOT,
@@ -171,3 +172,19 @@ def test_importing_the_server_imports_no_test_tools():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30
     )
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_upgrades_can_be_refused_some_times():
+    refusal = RefuseUpgrade(
+        status=503, headers={"Retry-After": "1"}, body="Later.", times=2, after=1
+    )
+    with Server(refuse_upgrade=refusal) as server:
+        codes = []
+        for _ in range(4):
+            try:
+                with open_socket(server) as ws:
+                    codes.append(len(ask(ws, create())) > 1)
+            except InvalidStatus as error:
+                codes.append((error.response.status_code, error.response.body))
+        assert codes == [True, (503, b"Later."), (503, b"Later."), True]
+        assert server.ledger.connections == 2

@@ -129,7 +129,7 @@ def test_a_steer_is_refused_on_the_lane_of_its_response():
     with Server() as server, open_socket(server) as ws:
         target = ask(ws, create(stream_id="a"))[0]["response"]["id"]
         for id, code, lane in (
-            (target, "steering_not_supported", "a"),
+            (target, "response_already_completed", "a"),
             ("resp_x", "response_not_found", None),
         ):
             send(ws, {"type": "response.steer", "previous_response_id": id, "input": "Stop."})
