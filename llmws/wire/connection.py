@@ -25,15 +25,25 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConnectError
-from . import jsoncodec
 from .backoff import RetryBudget, process_budget
 from .dialling import Dialling, DialResult, spawn_thread
 from .link import Link
 from .monitor import Gate
 from .poll import Poll, SelectorPoll
-from .ports import Append, Counters, Crashed, Finish, Overflowed, Router, Tap
+from .ports import (
+    Allowed,
+    Append,
+    AskAgain,
+    Counters,
+    Crashed,
+    Finish,
+    Overflowed,
+    Report,
+    Router,
+    Tap,
+)
 from .process import live_connections
-from .receive import receive, receive_into
+from .receive import discard, receive, receive_into
 from .steps import (
     AskRetry,
     CloseSocket,
@@ -58,13 +68,13 @@ from .steps import (
     Tick,
     Wrote,
 )
+from .tapping import Tapping
 
 
 __all__ = ["Connection"]
 
 logger = logging.getLogger(__name__)
 
-_READ_BYTES = 64 * 1024
 _ROUND_BYTES = 1024 * 1024
 # …and a round lasts about so long: a flood of frames without content would make a mebibyte take seconds.
 _ROUND_SECONDS = 0.02
@@ -83,6 +93,7 @@ class Connection:
         router: Gets the messages.
         link: The link's state machine.
         tap: Hears the wire.
+        hear: Gets the router's reports, on the I/O thread; must neither block nor raise.
         clock: Monotonic seconds.
         poll: Makes what the thread waits on.
         spawn: Starts a daemon thread.
@@ -99,6 +110,7 @@ class Connection:
         link: Link,
         *,
         tap: Tap | None = None,
+        hear: Callable[[Any], None] = lambda report: None,
         clock: Callable[[], float] = time.monotonic,
         poll: Callable[[], Poll] = SelectorPoll,
         spawn: Callable[[str, Callable[[], None]], None] = spawn_thread,
@@ -107,7 +119,9 @@ class Connection:
     ) -> None:
         self.name = name
         self.counters = Counters()
-        self.tap = tap  # Changed by any thread at any time: the I/O thread looks at it once and uses what it saw.
+        self._tapping = Tapping(clock)
+        self._tapping.tap = tap
+        self.hear = hear
         self._url = url
         self._router = router
         self._link = link
@@ -128,7 +142,6 @@ class Connection:
         self._todo: deque[Any] = deque()
         self._stopping = False
         self._due: float | None = None  # When a timer runs out, as it was before the last wait.
-        self._tapped = False  # Whether the tap was told of this socket.
         self._unread = False  # There may be more to read than select() can see.
         self._blocked_write = False  # The kernel has no room.
         self._write_after_read = False  # TLS must read before it can write.
@@ -153,17 +166,18 @@ class Connection:
 
     def post_quietly(self, given: Any) -> None:
         """Do as ``post`` does, without a lock and without starting the thread: for finalizers and signal handlers."""
-        self._posts.append(given)
-        if (poll := self._poll) is not None:
-            poll.wake()
+        self._post(given)
         if self._stopped.is_set():
             self._refuse_posts()
 
-    def stop(self) -> None:
-        """Ask the thread to close the socket and end; waits for no lock, never blocks, may be repeated."""
-        self._posts.append(Stop())
+    def _post(self, given: Any) -> None:
+        self._posts.append(given)
         if (poll := self._poll) is not None:
             poll.wake()
+
+    def stop(self) -> None:
+        """Ask the thread to close the socket and end; waits for no lock, never blocks, may be repeated."""
+        self._post(Stop())
         # A thread that is being started at this moment finds the post above.
         if not self._started and self._start_lock.acquire(blocking=False):
             try:
@@ -175,6 +189,20 @@ class Connection:
     def join(self, timeout: float | None) -> bool:
         """Wait for the thread's end after ``stop``; return whether it came in time."""
         return self._stopped.wait(timeout)
+
+    @property
+    def tap(self) -> Tap | None:
+        """What hears the wire; may be changed at any time."""
+        return self._tapping.tap
+
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        self._tapping.tap = tap
+
+    @property
+    def over(self) -> bool:
+        """Whether the thread has ended, or will never begin."""
+        return self._stopped.is_set()
 
     @property
     def on_own_thread(self) -> bool:
@@ -260,8 +288,7 @@ class Connection:
     def _timeout(self) -> float | None:
         due = self._link.deadline
         for other in (self._router.deadline, self._dialling.deadline):
-            if other is not None and (due is None or other < due):
-                due = other
+            due = other if due is None or (other is not None and other < due) else due
         self._due = due
         if self._unread or self._posts or self._stopping:
             return 0.0
@@ -310,45 +337,28 @@ class Connection:
         elif kind is Finish:
             action.inbox.end(action.error)
         elif kind in _FOR_ROUTER:
-            if self.tap is not None or kind in _NOTED:
+            if kind in _NOTED or self._tapping.tap is not None:
                 self._note(action)
             self._carry(self._router.step(self._clock(), action))
         elif kind in _PERFORM:
             _PERFORM[kind](self, action)
         else:
-            if kind is Send and (tap := self.tap) is not None:
-                self._tell_tap(tap.sent, [action.message])
+            if kind is Send:
+                self._tapping.sent(action.message)
             self._carry(self._link.step(self._clock(), action))
 
     def _note(self, action: Any) -> None:
         """Count and log what the link went through; no content, no secrets."""
         if isinstance(action, Deliver):
-            if (tap := self.tap) is not None:
-                self._tell_tap(tap.received, action.messages)
+            self._tapping.received(action.messages)
         elif isinstance(action, Lost):
             self.counters.lost += 1
             logger.info("%s: link lost with code %d", self.name, action.code)
-            self._tell_tap_closed(action.code, action.reason)
+            self._tapping.closed(action.code, action.reason)
         elif isinstance(action, Retrying):
             logger.info("%s: dialling again in %.2f s: %s", self.name, action.delay, action.error)
         elif isinstance(action, GaveUp):
             logger.warning("%s: %s", self.name, action.error)
-
-    def _tell_tap(
-        self, hear: Callable[[float, dict[str, Any]], None], messages: list[bytes | bytearray]
-    ) -> None:
-        for message in messages:
-            try:
-                raw = jsoncodec.decode(message)
-            except jsoncodec.JSONError:
-                raw = None
-            if isinstance(raw, dict):
-                hear(self._clock(), raw)
-
-    def _tell_tap_closed(self, code: int, reason: str) -> None:
-        if (tap := self.tap) is not None and self._tapped:
-            tap.closed(self._clock(), code, reason)
-        self._tapped = False
 
     # Dialling.
 
@@ -368,9 +378,7 @@ class Connection:
         self._unread = True
         assert self._poll is not None
         self._poll.watch(result.sock)
-        if (tap := self.tap) is not None:
-            self._tapped = True
-            tap.opened(now, self._url)
+        self._tapping.opened(self._url)
         self._carry(self._link.step(now, Dialled()))
         if result.early:
             self._carry(self._link.step(now, Received(result.early)))
@@ -419,9 +427,8 @@ class Connection:
             if pending is None:
                 return
             if written >= _ROUND_BYTES:
-                self._blocked_write = (
-                    True  # Reading comes first; the wait ends at once, as there is room.
-                )
+                # Reading comes first; the wait ends at once, as there is room.
+                self._blocked_write = True
                 return
             try:
                 count = self._sock.send(pending)
@@ -452,21 +459,26 @@ class Connection:
         self._unread = self._blocked_write = self._write_after_read = False
         if sock is None:
             return
-        self._tell_tap_closed(1000, "")
+        self._tapping.closed(1000, "")
         assert self._poll is not None
         self._poll.unwatch(sock)
-        with contextlib.suppress(OSError):
-            # Bytes left unread would make the close a reset, which may overtake the close frame that was just written.
-            for _ in range(_ROUND_BYTES // _READ_BYTES):
-                if not sock.recv(_READ_BYTES):
-                    break
+        # Bytes left unread would make the close a reset, which may overtake the close frame that was just written.
+        discard(sock, _ROUND_BYTES)
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
         sock.close()
 
     def _ask_retry(self, action: AskRetry) -> None:
-        fraction = self._jitter() if self._budget.spend() else None
-        self._carry(self._link.step(self._clock(), Granted(fraction)))
+        self._carry(self._link.step(self._clock(), Granted(self._allowance())))
+
+    def _ask_again(self, action: AskAgain) -> None:
+        self._carry(self._router.step(self._clock(), Allowed(action.key, self._allowance())))
+
+    def _allowance(self) -> float | None:
+        return self._jitter() if self._budget.spend() else None
+
+    def _report(self, action: Report) -> None:
+        self.hear(action.what)
 
     def _repay(self, action: Repay) -> None:
         self._budget.earn()
@@ -480,6 +492,8 @@ _NOTED = frozenset({Lost, Retrying, GaveUp})
 _PERFORM: dict[type, Callable[[Connection, Any], None]] = {
     Dial: Connection._start_dial,
     AskRetry: Connection._ask_retry,
+    AskAgain: Connection._ask_again,
+    Report: Connection._report,
     Repay: Connection._repay,
     CloseSocket: Connection._close_socket,
     Stopped: Connection._link_stopped,

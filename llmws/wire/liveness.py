@@ -26,6 +26,7 @@ class Liveness:
         self._grace = pong_grace
         self._next_ping_at = 0.0
         self._ping_at: float | None = None  # The ping that is out.
+        self._ping_was_late = False  # So late that the process, or the machine, must have slept.
         self._progress_at = 0.0
         self._held_until: float | None = None
 
@@ -47,6 +48,7 @@ class Liveness:
     def heard(self) -> None:
         """Note that something was received: any byte shows that the link lives."""
         self._ping_at = self._held_until = None
+        self._ping_was_late = False
 
     def progressed(self, now: float) -> None:
         """Note that the kernel took something: the peer is reading, and a pong may wait behind what it reads."""
@@ -54,6 +56,7 @@ class Liveness:
 
     def ping_queued(self, now: float) -> None:
         """Note that a ping is in the outbox."""
+        self._ping_was_late = now >= self._next_ping_at + self._grace
         self._ping_at = now
         self._next_ping_at = now + self._interval
 
@@ -70,7 +73,9 @@ class Liveness:
             slept, and the link is asked before it is trusted.
         """
         late = self._ping_at is None and now >= self._next_ping_at + self._grace
-        overdue = self._ping_at is not None and now >= self._ping_at + self._grace
+        overdue = self._ping_at is not None and (
+            self._ping_was_late or now >= self._ping_at + self._grace
+        )
         if (late or overdue) and self._held_until is None:
             self._held_until = now + self._grace
         return late

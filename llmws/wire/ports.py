@@ -13,7 +13,18 @@ import attrs
 from .inbox import Inbox
 
 
-__all__ = ["Append", "Counters", "Crashed", "Finish", "Overflowed", "Router", "Tap"]
+__all__ = [
+    "Allowed",
+    "Append",
+    "AskAgain",
+    "Counters",
+    "Crashed",
+    "Finish",
+    "Overflowed",
+    "Report",
+    "Router",
+    "Tap",
+]
 
 
 @attrs.define
@@ -31,6 +42,34 @@ class Finish:
 
     inbox: Inbox[Any]
     error: Exception | None
+
+
+@attrs.define
+class Report:
+    """The router's wish: tell the connection's owner."""
+
+    what: Any
+
+
+@attrs.frozen
+class AskAgain:
+    """The router's wish: ask the retry budget whether something may be sent again; answered by ``Allowed``."""
+
+    key: Any
+
+
+@attrs.frozen
+class Allowed:
+    """
+    Told to the router: the answer to ``AskAgain``.
+
+    Attributes:
+        key: As it was asked.
+        fraction: A random number from 0 to 1 for the jitter, or None if the budget is used up.
+    """
+
+    key: Any
+    fraction: float | None
 
 
 @attrs.frozen
@@ -52,8 +91,9 @@ class Router(Protocol):
     Decides whose message a message is; pure, and called on the I/O thread alone.
 
     It is told of the link's ``Opened``, ``Deliver``, ``Started``, ``Finished``, ``Lost``, ``Retrying`` and
-    ``GaveUp``, of ``Overflowed`` and ``Crashed``, of ``Stop`` and ``Tick``, and of whatever else is posted. It
-    answers with ``Append`` and ``Finish`` for inboxes and with what it wants of the link.
+    ``GaveUp``, of ``Overflowed``, ``Allowed`` and ``Crashed``, of ``Stop`` and ``Tick``, and of whatever else is
+    posted. It answers with ``Append`` and ``Finish`` for inboxes, ``Report`` and ``AskAgain``, and with what it wants
+    of the link.
     """
 
     def step(self, now: float, given: Any) -> list[Any]:

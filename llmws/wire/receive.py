@@ -7,11 +7,12 @@ whoever reads on asks for more than the first time.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 
 
-__all__ = ["receive", "receive_into"]
+__all__ = ["discard", "receive", "receive_into"]
 
 _FIRST_BYTES = 64 * 1024
 _FURTHER_BYTES = 256 * 1024
@@ -49,6 +50,14 @@ def receive_into(sock: socket.socket, room: memoryview) -> tuple[int, OSError | 
     except OSError as exc:
         return 0, exc
     return count, _why_no_more(count, 1 if isinstance(sock, ssl.SSLSocket) else len(room))
+
+
+def discard(sock: socket.socket, most: int) -> None:
+    """Read what has come, about so many bytes at most, and forget it; never raises."""
+    with contextlib.suppress(OSError):
+        for _ in range(most // _FIRST_BYTES):
+            if not sock.recv(_FIRST_BYTES):
+                break
 
 
 def _receive_records(sock: ssl.SSLSocket, least: int) -> tuple[bytes, OSError | EOFError | None]:

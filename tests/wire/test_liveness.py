@@ -73,3 +73,21 @@ def test_late_timers_ask_for_a_pong_before_the_request():
     liveness.ping_queued(500.0)
     assert liveness.holds
     assert liveness.deadline == 501.0
+
+
+def test_a_request_waits_for_the_answer_to_a_ping_that_was_late():
+    # The process slept: first the timer that is late sends its ping, then comes the request.
+    liveness = pinged(now=400.0)
+    assert liveness.request_queued(400.0) is False
+    assert liveness.holds
+    assert liveness.deadline == 401.0
+    liveness.heard()
+    assert not liveness.holds
+    assert liveness.request_queued(402.0) is False
+    assert not liveness.holds
+
+
+def test_a_request_does_not_wait_for_the_answer_to_a_ping_in_time():
+    liveness = pinged(now=20.5)
+    assert liveness.request_queued(20.6) is False
+    assert not liveness.holds

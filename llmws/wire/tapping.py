@@ -1,0 +1,62 @@
+"""Telling a tap what goes over one connection's wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import jsoncodec
+from .ports import Tap
+
+
+__all__ = ["Tapping"]
+
+
+class Tapping:
+    """
+    Whoever listens to one connection, if anybody does.
+
+    Args:
+        clock: Monotonic seconds.
+
+    Attributes:
+        tap: Set by any thread at any time; each method looks at it once and uses what it saw.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.tap: Tap | None = None
+        self._clock = clock
+        self._told = False  # Whether the tap was told of this socket.
+
+    def opened(self, url: str) -> None:
+        """Tell that a socket was opened."""
+        if (tap := self.tap) is not None:
+            self._told = True
+            tap.opened(self._clock(), url)
+
+    def received(self, messages: Sequence[bytes | bytearray]) -> None:
+        """Tell what came."""
+        if (tap := self.tap) is not None:
+            self._tell(tap.received, messages)
+
+    def sent(self, message: bytes) -> None:
+        """Tell what is about to be written."""
+        if (tap := self.tap) is not None:
+            self._tell(tap.sent, [message])
+
+    def closed(self, code: int, reason: str) -> None:
+        """Tell that the socket ended, if it was told that one was opened."""
+        if (tap := self.tap) is not None and self._told:
+            tap.closed(self._clock(), code, reason)
+        self._told = False
+
+    def _tell(
+        self, hear: Callable[[float, dict[str, Any]], None], messages: Sequence[bytes | bytearray]
+    ) -> None:
+        for message in messages:
+            try:
+                raw = jsoncodec.decode(message)
+            except jsoncodec.JSONError:
+                raw = None
+            if isinstance(raw, dict):
+                hear(self._clock(), raw)
