@@ -5,6 +5,8 @@ One background thread owns the persistent socket and feeds thread-safe inboxes; 
 response read from them. Start with ``Session``, or with ``stream`` and ``create`` on the default session.
 """
 
+import typing as _typing
+
 from .default import configure, create, stream
 from .errors import (
     APIError,
@@ -22,6 +24,7 @@ from .errors import (
     LLMWSError,
     OutboxFullError,
     OverloadedError,
+    ParseError,
     PreviousResponseNotFoundError,
     RateLimitError,
     ReconnectError,
@@ -42,23 +45,38 @@ from .errors import (
 from .responses import events
 from .responses.capabilities import Capabilities
 from .responses.chunks import Chunk
-from .responses.session import Session, Stats
+from .responses.continuation import Sent
+from .responses.session import Session
 from .responses.snapshot import Image, OutputItem, Response, ToolCall, Usage
+from .responses.stats import Stats
+from .responses.steering import Steer
 from .responses.stream import Stream
 from .responses.turn import TurnState
 from .timeouts import Timeouts
 from .version import __version__
 
 
+if _typing.TYPE_CHECKING:
+    from .responses.calls import CallResults, run_calls
+    from .responses.chain import TurnRecord
+    from .responses.conversation import Conversation
+    from .responses.outputs import ToolError
+    from .responses.toolloop import ToolRun
+    from .responses.tools import CustomTool, Tool, tool
+    from .wire.partialjson import partial_json
+
 __all__ = [
     "APIError",
     "AuthenticationError",
+    "CallResults",
     "Capabilities",
     "Chunk",
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",
     "ConnectionLimitError",
+    "Conversation",
+    "CustomTool",
     "FirstEventTimeout",
     "ForkedError",
     "HandshakeError",
@@ -70,6 +88,7 @@ __all__ = [
     "OutboxFullError",
     "OutputItem",
     "OverloadedError",
+    "ParseError",
     "PreviousResponseNotFoundError",
     "RateLimitError",
     "ReconnectError",
@@ -78,16 +97,22 @@ __all__ = [
     "RecordingNotFoundError",
     "RemoteProtocolError",
     "Response",
+    "Sent",
     "Session",
     "SessionClosedError",
     "Stats",
+    "Steer",
     "Stream",
     "StreamCancelledError",
     "StreamInterruptedError",
     "Timeouts",
+    "Tool",
     "ToolCall",
+    "ToolError",
+    "ToolRun",
     "TotalTimeout",
     "TurnError",
+    "TurnRecord",
     "TurnState",
     "TurnTimeout",
     "UpgradeRefusedError",
@@ -98,5 +123,45 @@ __all__ = [
     "configure",
     "create",
     "events",
+    "partial_json",
+    "run_calls",
     "stream",
+    "tool",
 ]
+
+# Imported when first asked for: a program that only streams should not pay for them.
+_LATER = frozenset(
+    {
+        "CallResults",
+        "Conversation",
+        "CustomTool",
+        "Tool",
+        "ToolError",
+        "ToolRun",
+        "TurnRecord",
+        "partial_json",
+        "run_calls",
+        "tool",
+    }
+)
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .responses.calls import CallResults, run_calls
+    from .responses.chain import TurnRecord
+    from .responses.conversation import Conversation
+    from .responses.outputs import ToolError
+    from .responses.toolloop import ToolRun
+    from .responses.tools import CustomTool, Tool, tool
+    from .wire.partialjson import partial_json
+
+    classes = (CallResults, Conversation, CustomTool, Tool, ToolError, ToolRun, TurnRecord)
+    found = {each.__name__: each for each in (*classes, partial_json, run_calls, tool)}
+    globals().update(found)
+    return found[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,6 +27,7 @@ Every exception of llmws.
     │       ├── IdleTimeout
     │       ├── TotalTimeout
     │       └── LaneTimeout
+    ├── ParseError (ValueError)
     ├── WaitTimeout (TimeoutError)
     ├── OutboxFullError
     ├── WouldDeadlockError
@@ -62,6 +63,7 @@ __all__ = [
     "LaneTimeout",
     "OutboxFullError",
     "OverloadedError",
+    "ParseError",
     "PreviousResponseNotFoundError",
     "RateLimitError",
     "ReconnectError",
@@ -315,6 +317,21 @@ class TotalTimeout(TurnTimeout):
 
 class LaneTimeout(TurnTimeout):
     """The turn waited longer than ``Timeouts.lane_wait`` for its lane; nothing was sent."""
+
+
+class ParseError(LLMWSError, ValueError):
+    """
+    A response's text is not what it was to be parsed as.
+
+    Attributes:
+        response: The ``Response``, or None if this error was built elsewhere.
+        refusal: The words with which the model refused, or ``""``.
+    """
+
+    def __init__(self, message: str = "", *, response: Any = None, refusal: str = "") -> None:
+        super().__init__(message)
+        self.response = response
+        self.refusal = refusal
 
 
 class WaitTimeout(LLMWSError, TimeoutError):

@@ -18,7 +18,7 @@ from ..wire import backoff
 from .views import Event, shorten, string_or_none
 
 
-__all__ = ["CONNECTION_CODES", "ErrorEvent", "api_error", "from_event"]
+__all__ = ["CONNECTION_CODES", "QUOTA_CODES", "ErrorEvent", "api_error", "from_event"]
 
 CONNECTION_CODES = frozenset({"websocket_connection_limit_reached"})
 """The codes that are about the connection; such an error ends no turn by itself."""
@@ -27,7 +27,7 @@ _NOT_FOUND = re.compile(
     r"invalid previous_response_id|previous response with id .{0,200}? not found", re.I
 )
 # Out of money or of plan: the status is 429, and yet waiting a little does not help.
-_QUOTA = frozenset({"insufficient_quota", "usage_not_included", "usage_limit_reached"})
+QUOTA_CODES = frozenset({"insufficient_quota", "usage_not_included", "usage_limit_reached"})
 _OVERLOADED = frozenset({"server_is_overloaded", "slow_down", "overloaded", "overloaded_error"})
 _RATE_LIMIT = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limited", "rate_limit"})
 # "try again in 1.2s", "in 20 ms", "in 6m0s".
@@ -176,7 +176,7 @@ def api_error(
         return PreviousResponseNotFoundError(message, **fields)
     if labels & CONNECTION_CODES:
         return ConnectionLimitError(message, **fields)
-    if labels & _QUOTA:
+    if labels & QUOTA_CODES:
         return APIError(message, **fields)
     if labels & _OVERLOADED:
         return OverloadedError(message, **fields)

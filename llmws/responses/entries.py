@@ -9,21 +9,30 @@ that the turn's state hangs on are made where they arrive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
 from ..wire import jsoncodec
 from .events import Event, from_raws
 
 
-__all__ = ["Entry", "Notice", "numbers_of_deltas", "opened"]
+__all__ = ["Delta", "Entry", "Notice", "delta_of", "opened"]
 
 Entry = Event | dict[str, Any] | bytes | bytearray
 _SEALED = frozenset({bytes, bytearray})
 
+
+class Delta(Protocol):
+    """What is asked of a flat delta."""
+
+    sequence_number: int | None
+    stream_id: str | None
+
+
 # All that these types carry, by the API's schema and by recordings. A message with another field, or with
 # log probabilities, is simply decoded where it arrives.
-_delta = jsoncodec.shape(
+# None without msgspec. Raises ``ValueError`` for any other message.
+delta_of: Callable[[bytes | bytearray], Delta] | None = jsoncodec.shape(
     "Delta",
     {
         "type": Literal[
@@ -46,6 +55,7 @@ _delta = jsoncodec.shape(
         "delta": str,
         "logprobs": tuple[()],
         "obfuscation": str,
+        "stream_id": str,
     },
 )
 
@@ -58,21 +68,6 @@ class Notice(Event):
     """
 
     __slots__ = ()
-
-
-def numbers_of_deltas(messages: Sequence[bytes | bytearray]) -> list[int | None] | None:
-    """
-    Return the sequence numbers of messages that are all flat deltas on the default lane.
-
-    Returns:
-        The number of each, or None: some message is something else, or there is no decoder that can tell.
-    """
-    if _delta is None:
-        return None
-    try:
-        return [delta.sequence_number for delta in map(_delta, messages)]
-    except ValueError:
-        return None
 
 
 def opened(entries: Sequence[Any]) -> list[Event]:

@@ -8,23 +8,26 @@ by whole stretches: what is asked of each message there is asked in C.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 
 from ..errors import RemoteProtocolError
-from ..wire import jsoncodec
 from .apierrors import CONNECTION_CODES, ErrorEvent
-from .entries import Entry, numbers_of_deltas
-from .events import TYPES, Event, ResponseFinished, ResponseStarted, decode, from_raw
+from .entries import Entry
+from .events import TYPES, Event, ResponseFinished, ResponseStarted, SteerEvent, from_raw
+from .shares import Share
+from .steering import Steer
 from .turn import Turn, TurnState
 
 
 __all__ = ["Reading", "read"]
 
-# How much of a message that cannot be read is kept.
-_FAULT_BYTES = 512
+_MIXED = (
+    "The server mixes the answers of several turns without saying whose they are: "
+    "pass lanes=False, so that it is asked one thing at a time."
+)
 
 
 @attrs.define
@@ -40,6 +43,7 @@ class Reading:
         dropped: Messages that belong to nobody.
         fault: The breach of protocol that ends the turn, or None.
         retired: The server's word that this connection ends, or None.
+        steered: Steers that have come to something.
     """
 
     items: list[Entry] = attrs.field(factory=list)
@@ -49,14 +53,16 @@ class Reading:
     dropped: int = 0
     fault: RemoteProtocolError | None = None
     retired: ErrorEvent | None = None
+    steered: list[Steer] = attrs.field(factory=list)
 
 
 def read(
     turn: Turn,
-    messages: Sequence[bytes | bytearray],
+    share: Share,
     position: int,
     *,
     strict: bool,
+    mixed: bool = False,
     hide: Callable[[Any], Any] = lambda value: value,
 ) -> Reading:
     """
@@ -64,56 +70,39 @@ def read(
 
     Args:
         turn: The turn that runs.
-        messages: A batch from the socket.
-        position: Where in the batch the turn's part begins.
+        share: What its lane was sent.
+        position: Where in the share the turn's part begins.
         strict: Whether a gap or repeat of sequence numbers ends the turn.
+        mixed: Whether another turn's answer may be among them: a second beginning is a breach then.
         hide: Returns a value without the keys that it may quote; asked for what the server refuses.
     """
-    if turn.state is TurnState.OUTPUT:
-        deltas = messages[position:] if position else messages
-        numbers = numbers_of_deltas(deltas)
-        if numbers is not None and _continue(turn, numbers):
-            return Reading([*deltas], len(messages))
+    if turn.state is TurnState.OUTPUT and share.numbers is not None:
+        numbers = share.numbers[position:] if position else share.numbers
+        if _continue(turn, numbers):
+            return Reading([*share.messages[position:]], len(share))
     reading = Reading(position=position)
-    raws, unreadable = _decoded(messages[position:])
-    for stretch, plain in _stretches(raws):
+    for stretch, plain in _stretches(share.decoded()[position:]):
         for index, raw in enumerate(stretch):
             # The first may begin the output; if the rest is not in order then, each of it is looked at.
             if plain and index < 2 and turn.state is TurnState.OUTPUT:
                 rest = stretch[index:]
-                if _in_order(turn, rest):
+                if _continue(turn, [raw.get("sequence_number") for raw in rest]):
                     reading.items += rest
                     reading.position += len(rest)
                     break
             reading.position += 1
-            if _take(turn, from_raw(raw), strict, reading, hide):
+            event = from_raw(raw)
+            if mixed and _begins_another(turn, event):
+                reading.fault = RemoteProtocolError(_MIXED, **turn.facts())
                 return reading
-    if unreadable is not None:
-        # Hidden before it is cut, so that no half of a key is left at the end.
-        message = messages[reading.position][: 2 * _FAULT_BYTES]
-        beginning = hide(bytes(message))[:_FAULT_BYTES]
-        reading.fault = RemoteProtocolError(hide(str(unreadable)), raw=beginning, **turn.facts())
-        reading.position += 1
+            if _take(turn, event, strict, reading, hide):
+                return reading
     return reading
 
 
-def _decoded(
-    messages: Sequence[bytes | bytearray],
-) -> tuple[list[dict[str, Any]], RemoteProtocolError | None]:
-    """Return the objects in front of the first message that is none, and what is wrong with that one."""
-    try:
-        raws = jsoncodec.decode_all(messages)
-        if {*map(type, raws)} <= {dict}:
-            return raws, None
-    except jsoncodec.JSONError:
-        pass  # Which one it was is found below.
-    raws = []
-    for message in messages:
-        try:
-            raws.append(decode(message).raw)
-        except RemoteProtocolError as exc:
-            return raws, exc
-    return raws, None
+def _begins_another(turn: Turn, event: Event) -> bool:
+    accepted = turn.state in (TurnState.ACCEPTED, TurnState.OUTPUT) and turn.final is None
+    return isinstance(event, ResponseStarted) and accepted and event.response_id != turn.response_id
 
 
 def _stretches(raws: list[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]], bool]]:
@@ -133,14 +122,6 @@ def _stretches(raws: list[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]
         yield raws[start:], True
 
 
-def _in_order(turn: Turn, raws: list[dict[str, Any]]) -> bool:
-    """Count messages as the turn's output if there is nothing to be said of any of them; else do nothing."""
-    lanes = [raw.get("stream_id") for raw in raws]
-    return lanes.count(None) == len(raws) and _continue(
-        turn, [raw.get("sequence_number") for raw in raws]
-    )
-
-
 def _continue(turn: Turn, numbers: list[Any]) -> bool:
     """Count numbers that go on where the turn's last one was; return whether they do, or there are none."""
     first, count = turn.next_number, len(numbers)
@@ -154,11 +135,7 @@ def _take(
     turn: Turn, event: Event, strict: bool, reading: Reading, hide: Callable[[Any], Any]
 ) -> bool:
     """Take one message; return whether nothing more is to be read for the turn."""
-    raw = event.raw
-    if raw.get("stream_id") is not None:
-        reading.dropped += 1  # A lane's; a turn on the default lane is never answered so.
-        return False
-    number = raw.get("sequence_number")
+    number = event.raw.get("sequence_number")
     if number is not None:
         expected = turn.next_number
         if expected is not None and number == expected:
@@ -222,6 +199,11 @@ def _begins_output(turn: Turn, event: Event, reading: Reading) -> bool:
 
 
 def _started(turn: Turn, event: Any, reading: Reading) -> bool:
+    if turn.final is not None and turn.steering is not None:
+        # The successor of a steered response: the turn goes on with it.
+        turn.final = turn.error_at = None
+        turn.response_id = event.response_id
+        reading.steered += turn.steering.began(event)
     if turn.state is TurnState.SENT:
         turn.state = TurnState.ACCEPTED
         turn.error_event = turn.error_at = None  # It was not refused after all.
@@ -240,7 +222,19 @@ def _finished(turn: Turn, event: Any, reading: Reading) -> bool:
     turn.final = event
     reading.items.append(event)
     reading.useful = True
-    return True
+    if turn.steering is None or not turn.steering.outstanding or event.status == "failed":
+        return True
+    turn.next_number = None  # A successor counts from its own beginning.
+    return False
+
+
+def _steered(turn: Turn, event: Any, reading: Reading) -> bool:
+    reading.items.append(event)
+    if turn.steering is None:
+        return False
+    steer = turn.steering.heard(event)
+    reading.steered += [] if steer is None else [steer]
+    return turn.final is not None and not turn.steering.outstanding
 
 
 def _error(turn: Turn, event: Any, reading: Reading) -> bool:
@@ -257,5 +251,6 @@ _MILESTONES: dict[type[Event], _Milestone] = {
     ResponseStarted: _started,
     ResponseFinished: _finished,
     ErrorEvent: _error,
+    SteerEvent: _steered,
 }
 _MILESTONE_NAMES = frozenset(name for name, kind in TYPES.items() if kind in _MILESTONES)

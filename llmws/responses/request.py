@@ -9,7 +9,7 @@ from ..errors import ConfigurationError
 from ..wire import jsoncodec
 
 
-__all__ = ["SESSION_ARGUMENTS", "build_create", "check_params"]
+__all__ = ["SESSION_ARGUMENTS", "build_create", "check_params", "input_of"]
 
 SESSION_ARGUMENTS = frozenset(
     {
@@ -20,11 +20,13 @@ SESSION_ARGUMENTS = frozenset(
         "capabilities",
         "headers",
         "lanes",
+        "max_connections",
         "organization",
         "project",
         "retry_uncertain",
         "sequence_check",
         "ssl_context",
+        "warm_window",
     }
 )
 
@@ -84,7 +86,7 @@ def build_create(
         )
     message: dict[str, Any] = {"type": "response.create", **fields}
     if given_input is not None:
-        message["input"] = _input(given_input)
+        message["input"] = input_of(given_input)
     if warm_up:
         message["generate"] = False
     try:
@@ -99,7 +101,13 @@ def build_create(
     return payload
 
 
-def _input(given: Any) -> Any:
+def input_of(given: Any) -> Any:
+    """
+    Return an input as the wire has it.
+
+    Raises:
+        ConfigurationError: It is neither a string, nor an item, nor a list of items.
+    """
     if isinstance(given, str):
         return given
     if isinstance(given, Mapping):

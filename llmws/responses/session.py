@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import attrs
 
@@ -18,53 +18,26 @@ from ..timeouts import Timeouts
 from ..wire.endpoint import Endpoint, proxy_for
 from ..wire.process import on_fork
 from .capabilities import Capabilities
-from .core import Core
+from .core import Core, Parts
 from .credentials import Credentials, HiddenHeaders
+from .fields import wire_fields
 from .handlers import Handlers
 from .items import Usage
 from .request import build_create, check_params
 from .snapshot import Response
+from .stats import Stats, usage_of
 from .stream import Stream
 from .turn import Turn
 
 
-__all__ = ["Session", "Stats"]
+if TYPE_CHECKING:
+    from .conversation import Conversation
+
+__all__ = ["Session"]
 
 Kind = TypeVar("Kind")
 
 _DEFAULT_BASE_URL = "https://api.openai.com/v1"
-
-
-@attrs.frozen(kw_only=True)
-class Stats:
-    """
-    What a session did so far.
-
-    Attributes:
-        dials: Dials begun; 1 as long as the first connection holds.
-        failed_dials: Dials that gave no connection.
-        lost: Connections that ended before they were closed here.
-        turns: Turns begun, warm-ups not among them.
-        warm_ups: Warm-ups begun.
-        retries: Turns that were sent again.
-        bytes_sent: Bytes written after the upgrade.
-        bytes_received: Bytes read after the upgrade.
-        missing_events: Sequence numbers that the server left out.
-        dropped_events: Messages that belonged to no running turn.
-        warm_up_usage: The tokens of warm-ups, which ``Session.usage`` leaves out.
-    """
-
-    dials: int
-    failed_dials: int
-    lost: int
-    turns: int
-    warm_ups: int
-    retries: int
-    bytes_sent: int
-    bytes_received: int
-    missing_events: int
-    dropped_events: int
-    warm_up_usage: Usage
 
 
 class Session:
@@ -93,6 +66,9 @@ class Session:
             may then run, and be billed, twice.
         sequence_check: ``warn`` counts and logs gaps in the server's numbering, ``strict`` makes them an error.
         callback_threads: How many threads run callbacks.
+        max_connections: How many connections there may be at once.
+        warm_window: Conversations that were in use in the last so many seconds are moved to its successor before a
+            connection reaches its age limit; 0 moves none.
         defaults: Fields of every request, such as ``instructions`` or ``store``.
 
     Raises:
@@ -116,6 +92,8 @@ class Session:
         retry_uncertain: bool = False,
         sequence_check: Literal["warn", "strict"] = "warn",
         callback_threads: int = 4,
+        max_connections: int = 8,
+        warm_window: float = 60.0,
         **defaults: Any,
     ) -> None:
         # First of all the secrets leave this frame's variables: a traceback may show them.
@@ -144,28 +122,35 @@ class Session:
         self._capabilities = _allowed(self._endpoint.host, capabilities, lanes)
         self._timeouts = Timeouts().but(timeouts)
         self._retry_uncertain = _flag("retry_uncertain", retry_uncertain)
-        _check_choices(sequence_check, callback_threads)
-        self._sequence_check = sequence_check
-        self._callback_threads = callback_threads
-        _instance("model", model, str)
+        self._parts = Parts(
+            sequence_check=_choice(sequence_check),
+            callback_threads=_at_least_one("callback_threads", callback_threads),
+            max_connections=_at_least_one("max_connections", max_connections),
+            warm_window=_seconds("warm_window", warm_window),
+        )
+        self._set_defaults(_instance("model", model, str), defaults)
+        self._start_core()
+        on_fork(self, "_restart_core")
+
+    def _set_defaults(self, model: str | None, defaults: dict[str, Any]) -> None:
         check_params(defaults, "Session()")
-        self._defaults = {**defaults, **({"model": model} if model is not None else {})}
+        # Conversations run tools, so that these stay as they are.
+        self._given_defaults = {**defaults, **({"model": model} if model is not None else {})}
+        self._defaults = wire_fields(self._given_defaults)
         build_create(
             {"model": "any", **self._defaults},
             None,
             warm_up=False,
             max_frame_bytes=self._capabilities.max_frame_bytes,
         )
-        self._start_core()
-        on_fork(self, "_restart_core")
 
     def _start_core(self) -> None:
         """Set up the moving parts; nothing runs before the first turn."""
         self._core = Core(
             self._endpoint,
             self._timeouts,
-            self._sequence_check,
-            self._callback_threads,
+            self._capabilities,
+            self._parts,
             _keys_of(self._credentials, self._endpoint),
         )
         weakref.finalize(self, self._core.stop).atexit = False
@@ -187,7 +172,8 @@ class Session:
         """
         Start a turn; never blocks.
 
-        One turn runs at a time; a further one waits for its turn, at most ``Timeouts.lane_wait``.
+        Turns run side by side, on lanes of one connection or on several, as far as the server and ``max_connections``
+        allow; a further one waits, at most ``Timeouts.lane_wait``.
 
         Args:
             input: What to say: a string, one item (a dict) or a list of items.
@@ -248,6 +234,33 @@ class Session:
         """
         return self._begin(input, timeouts, params, warm_up=True).response()
 
+    def conversation(self, **settings: Any) -> Conversation:
+        """
+        Return a conversation: turns that follow each other, of which each sends only what the server lacks.
+
+        Nothing is sent before its first turn. It keeps the session alive.
+
+        Args:
+            settings: Fields of each of its requests, such as ``instructions``, ``tools``, ``store`` or ``text_format``;
+                they go before the session's defaults.
+
+        Raises:
+            ConfigurationError: A field cannot be sent, or is the conversation's own.
+        """
+        # Imported here: a program that only streams should not pay for tools and transcripts.
+        from .conversation import Conversation
+        from .host import Host
+
+        host = Host(
+            self,
+            lambda: self._core,
+            self._endpoint,
+            self._timeouts,
+            self._capabilities.max_frame_bytes,
+            retry_uncertain=self._retry_uncertain,
+        )
+        return Conversation(host, self._given_defaults, **settings)
+
     def _begin(
         self,
         given_input: Any,
@@ -258,13 +271,15 @@ class Session:
     ) -> Stream:
         check_params(params, "stream()")
         payload = build_create(
-            {**self._defaults, **params},
+            {**self._defaults, **wire_fields(params)},
             given_input,
             warm_up=warm_up,
             max_frame_bytes=self._capabilities.max_frame_bytes,
         )
+        parent = params.get("previous_response_id")
         turn = Turn(
             payload=payload,
+            parent_id=parent if isinstance(parent, str) else None,
             timeouts=self._timeouts.but(timeouts),
             started_at=time.monotonic(),
             warm_up=warm_up,
@@ -280,25 +295,12 @@ class Session:
     @property
     def usage(self) -> Usage:
         """The tokens of all turns so far, failed and incomplete ones too; warm-ups are in ``stats``."""
-        return self._core.lanes.counters.usage
+        return usage_of(self._core.pool)
 
     @property
     def stats(self) -> Stats:
         """What the session did so far."""
-        wire, lanes = self._core.connection.counters, self._core.lanes.counters
-        return Stats(
-            dials=wire.dials,
-            failed_dials=wire.failed_dials,
-            lost=wire.lost,
-            turns=lanes.turns,
-            warm_ups=lanes.warm_ups,
-            retries=lanes.retries,
-            bytes_sent=wire.bytes_sent,
-            bytes_received=wire.bytes_received,
-            missing_events=lanes.missing_events,
-            dropped_events=lanes.dropped_events,
-            warm_up_usage=lanes.warm_up_usage,
-        )
+        return Stats.of(self._core.pool)
 
     @property
     def timeouts(self) -> Timeouts:
@@ -322,8 +324,8 @@ class Session:
         """
         core = self._core
         core.stop()
-        if wait and not core.connection.on_own_thread and not core.callbacks.on_own_thread:
-            core.connection.join(self._timeouts.close)
+        if wait and not core.on_own_thread and not core.callbacks.on_own_thread:
+            core.join(self._timeouts.close)
             core.callbacks.retire()
 
     def __enter__(self) -> Session:
@@ -376,13 +378,25 @@ def _allowed(host: str, capabilities: Capabilities | None, lanes: bool | None) -
     return known if lanes is None else attrs.evolve(known, lanes=lanes)
 
 
-def _check_choices(sequence_check: object, callback_threads: int | None) -> None:
+def _choice(sequence_check: Literal["warn", "strict"]) -> Literal["warn", "strict"]:
     if sequence_check not in ("warn", "strict"):
         raise ConfigurationError(
             f'sequence_check is {sequence_check!r}: choose "warn" or "strict".'
         )
-    if callback_threads is None or _instance("callback_threads", callback_threads, int) < 1:
-        raise ConfigurationError(f"callback_threads is {callback_threads}: at least 1 is needed.")
+    return sequence_check
+
+
+def _seconds(name: str, value: float) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 <= value < float("inf")):
+        raise ConfigurationError(f"{name} is {value!r}: give seconds from 0 up.")
+    return value
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value is None or _instance(name, value, int) < 1:
+        raise ConfigurationError(f"{name} is {value}: at least 1 is needed.")
+    return value
 
 
 def _flag(name: str, value: bool) -> bool:

@@ -12,12 +12,12 @@ from typing import Any, TypeVar, overload
 
 import attrs
 
-from ..errors import ConfigurationError, RemoteProtocolError
-from ..wire import jsoncodec
+from ..errors import ConfigurationError, ParseError
 from .apierrors import ErrorEvent, api_error
 from .drafts import Drafts
 from .events import Event, ResponseFinished, ResponseStarted
 from .items import Image, OutputItem, ToolCall, Usage, finish_reason_of, output_items
+from .parsing import parse_text
 from .views import shorten, string_or_none
 
 
@@ -147,52 +147,26 @@ class Response:
 
         Raises:
             ConfigurationError: msgspec is not installed, or does not know the type.
-            RemoteProtocolError: The text is no such JSON; the message says whether the model refused or was cut off.
+            ParseError: The text is no such JSON; the message says where it is not, or that the model refused or was cut
+                off.
         """
+        if self.refusal and not self.text:
+            raise self._unparsable("the model refused", shorten(self.refusal))
         try:
-            if cls in (None, dict, list):
-                return self._parse_plain(cls)
-            return self._parse_typed(cls)
+            return parse_text(self.text, cls)
         except ConfigurationError:
             raise
         except (ValueError, RecursionError) as exc:
-            raise RemoteProtocolError(
-                f"{self._unparsable()}: {exc}",
-                raw=self.text[:512].encode(errors="replace"),
-                partial=self,
-                response_id=self.id or None,
-                state="output",
-                may_have_been_billed=True,
-            ) from exc
+            whole = self.finish_reason == "stop"
+            problem = "the text does not fit" if whole else f"it ended with {self.finish_reason}"
+            raise self._unparsable(problem, str(exc)) from exc
 
-    def _parse_plain(self, cls: Any) -> Any:
-        value = jsoncodec.decode(self.text.encode())
-        if cls is not None and not isinstance(value, cls):
-            raise ValueError(f"is a JSON {type(value).__name__}, not a {cls.__name__}")
-        return value
-
-    def _parse_typed(self, cls: Any) -> Any:
-        try:
-            import msgspec
-        except ImportError:
-            raise ConfigurationError(
-                f"parse({cls!r}) needs msgspec: install llmws[fast], or parse(dict) and read the rest by hand."
-            ) from None
-        try:
-            return msgspec.json.decode(self.text, type=cls)
-        except msgspec.DecodeError as exc:
-            raise ValueError(str(exc)) from exc
-        except TypeError as exc:
-            raise ConfigurationError(f"parse() cannot make {cls!r}: {exc}") from exc
-
-    def _unparsable(self) -> str:
-        if self.refusal and not self.text:
-            return f"Response {self.id} is a refusal ({shorten(self.refusal)}), and so cannot be parsed"
-        if self.finish_reason != "stop":
-            return (
-                f"Response {self.id} ended with {self.finish_reason} and its text cannot be parsed"
-            )
-        return f"The text of response {self.id} cannot be parsed as asked"
+    def _unparsable(self, problem: str, words: str) -> ParseError:
+        return ParseError(
+            f"Response {self.id} cannot be parsed, {problem}: {words}",
+            response=self,
+            refusal=self.refusal,
+        )
 
     def classify(self) -> Classification:
         """Tell whether the client has calls to answer; calls that the server ran itself do not count."""
@@ -267,6 +241,11 @@ class Accumulator:
             self._error = event
         else:
             self._drafts.add(event)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event was added."""
+        return self._terminal is not None
 
     def response(self, *, finish_reason: str | None = None) -> Response:
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -19,16 +19,19 @@ from ..errors import (
 )
 from ..wire.callbacks import CallbackThreads
 from .chunks import Chunk
+from .continuation import Sent
 from .entries import Entry
-from .events import Event
+from .events import Event, ResponseFinished
 from .handlers import Handlers
 from .items import Usage
+from .legs import Leg, Legs, given_before
 from .readers import Reader, chunks_of, events_of, sse_of, texts_of
 from .snapshot import Accumulator, Response
-from .turn import Cancel, Turn, TurnState
+from .steering import Steer
+from .turn import Cancel, Put, Turn, TurnState
 
 
-__all__ = ["Stream", "StreamOwner"]
+__all__ = ["Stream", "StreamOwner", "legs_of"]
 
 View = TypeVar("View")
 
@@ -69,7 +72,7 @@ class Stream:
         # Keeps a session alive that was only opened for this turn.
         self._session = session
         # Guarded by the inbox's reader lock, which is innermost.
-        self._fold = Accumulator()
+        self._legs = Legs()
         self._folded = 0
         self._outcome_cache: Response | Exception | None = None
         self._handlers: Handlers | None = None
@@ -143,6 +146,28 @@ class Stream:
         assert isinstance(outcome, Response)
         return outcome
 
+    def responses(self) -> Iterator[Response]:
+        """
+        Iterate over the responses of a turn that was steered, each as it ends; of any other there is one.
+
+        Raises:
+            TurnError: Behind the last response, if the turn ended without another one.
+            ConnectError: If there was no connection to be had.
+        """
+        given, legs = 0, Legs()
+        for event in self.events():
+            legs.add(event)
+            if isinstance(event, ResponseFinished):
+                yield legs.response()
+                given += 1
+        if not given:
+            yield self.response()
+
+    @property
+    def sent(self) -> Sent | None:
+        """What was sent of a conversation, and why so; None before it was, and of turns outside of conversations."""
+        return self._turn.sent
+
     @property
     def snapshot(self) -> Response:
         """The response as far as it has come, without waiting; after an error, the error's ``partial``."""
@@ -176,14 +201,13 @@ class Stream:
         """The wire's id, or None before the server has accepted the turn."""
         return self._turn.response_id
 
-    def _fold_to_now(self) -> Accumulator:
+    def _fold_to_now(self) -> Legs:
         """Add what is new to the fold; the caller holds the lock."""
         inbox = self._turn.inbox
         entries = inbox.read(self._folded) if len(inbox) > self._folded else []
-        for event in events_of(entries):
-            self._fold.add(event)
+        self._legs.add_all(events_of(entries))
         self._folded += len(entries)
-        return self._fold
+        return self._legs
 
     def _outcome(self) -> Response | Exception:
         """Return the response or the error of a turn that has ended, made once."""
@@ -313,6 +337,29 @@ class Stream:
                 "A callback waits for the callbacks of its own stream, itself among them. Use on('done', …) instead."
             )
 
+    # Steering.
+
+    def steer(self, given: str | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Steer:
+        """
+        Put something into the response while it runs; never blocks.
+
+        The server stops the response where it can, or lets it end, and then answers again with what was put in: that
+        is part of the same turn, so that ``response()`` is the last answer and ``responses()`` has all. Not every
+        model can be steered. What was put in too late comes back as ``failed``.
+
+        Args:
+            given: A string, one user message (a dict) or a list of them.
+
+        Raises:
+            ConfigurationError: It has no usable form.
+        """
+        steer = Steer(given)
+        if self._turn.ended:
+            steer.come_too_late()
+        else:
+            self._owner.post(Put(self._turn, steer))
+        return steer
+
     # Ends.
 
     def cancel(self, *, hard: bool = False) -> None:
@@ -367,6 +414,21 @@ class Stream:
         except KeyboardInterrupt:
             self._post_cancel("Interrupted by Ctrl-C.")
             raise
+
+
+def legs_of(turn: Turn) -> list[Leg]:
+    """Return the responses of a turn that has ended, in order, each with what was put in before it."""
+    inbox, legs = turn.inbox, Legs()
+    if (
+        inbox.error is None
+        and turn.final is not None
+        and turn.steering is None
+        and _says_it_all(turn.final.response)
+    ):
+        legs.add(turn.final)
+    else:
+        legs.add_all(events_of(inbox.read(0)))
+    return [Leg(given_before(turn, response.id), response) for response in legs.ended()]
 
 
 def _says_it_all(raw: dict[str, Any]) -> bool:

@@ -28,11 +28,15 @@ from ..errors import (
 from ..timeouts import Timeouts
 from ..wire.inbox import Inbox
 from .apierrors import ErrorEvent
+from .continuation import Continuation, Sent
 from .entries import Entry, Notice
 from .events import ResponseFinished
+from .lane import Lane
+from .refusals import Remedy
+from .steering import Steer, Steering
 
 
-__all__ = ["Cancel", "Notice", "Submit", "Turn", "TurnState"]
+__all__ = ["Cancel", "Notice", "Put", "Submit", "Turn", "TurnState"]
 
 
 # Sequence numbers are below this.
@@ -72,7 +76,20 @@ class Turn:
         error_event: An ``error`` after ``response.created``, whose terminal event is awaited.
         suspicious: Whether an event before ``response.created`` may still be the lane's last turn's, which ended by an
             error without a terminal event.
-        replayed: Whether it was sent a second time.
+        replayed: Whether it was sent a second time without the server's leave.
+        doubtful: Whether the server may have worked on it before it was sent again.
+        continuation: What it goes on from, if it is a conversation's; ``payload`` is empty then.
+        parent_id: The response that its request names, if it does; the lane that caches it is sought.
+        home: The lane that keeps its response, or, before the turn is sent, the one that is sought.
+        sent: What was sent of a conversation; None before, and for all other turns.
+        size_bytes: What its request counts for while it waits to be written.
+        remedies: What was done about refusals so far; nothing is done twice.
+        refused: The refusal while it is asked whether the turn may be sent again.
+        not_before: When it may be sent again, after the server asked for a pause.
+        counted: The terminal event whose tokens were counted; a turn that is steered has several.
+        steering: What was put into it while it runs; None if nothing was.
+        lane: Where its request went; None while it waits.
+        cancelled: The wish to end it, if that found the turn between two connections.
         missing_events: Sequence numbers that were left out.
         repeated_events: Sequence numbers that came again.
     """
@@ -89,6 +106,21 @@ class Turn:
     error_event: ErrorEvent | None = None
     suspicious: bool = False
     replayed: bool = False
+    doubtful: bool = False
+    continuation: Continuation | None = None
+    parent_id: str | None = None
+    home: Lane | None = None
+    sent: Sent | None = None
+    size_bytes: int = 0
+    remedies: set[Remedy] = attrs.field(factory=set)
+    not_before: float = 0.0
+    refused: Any = None
+    steering: Steering | None = None
+    counted: ResponseFinished | None = None
+    lane: Lane | None = None
+    cancelled: Cancel | None = None
+    # Written by the pool, under its lock.
+    slot: Any = None
     missing_events: int = 0
     repeated_events: int = 0
     # The clocks of the phases; None while a phase has not begun.
@@ -100,6 +132,10 @@ class Turn:
 
     def __attrs_post_init__(self) -> None:
         self.queued_at = self.started_at
+        if self.continuation is not None:
+            self.size_bytes = self.continuation.size_bytes()
+        elif not self.size_bytes:
+            self.size_bytes = len(self.payload)
 
     def __repr__(self) -> str:
         return f"<Turn {self.state} response_id={self.response_id!r} events={len(self.inbox)}>"
@@ -109,19 +145,30 @@ class Turn:
         """Whether the turn is over."""
         return self.inbox.ended
 
+    @property
+    def before_output(self) -> bool:
+        """Whether the server may have it, and has sent nothing of an answer."""
+        return self.state in (TurnState.SENT, TurnState.ACCEPTED)
+
+    @property
+    def sent_full(self) -> bool:
+        """Whether the server was sent all that it may need."""
+        return self.sent is not None and self.sent.kind == "full"
+
     def facts(self) -> dict[str, Any]:
         """Return the fields that every ``TurnError`` carries."""
         return {
             "response_id": self.response_id,
             "state": self.state.value,
-            "may_have_been_billed": self.state is not TurnState.QUEUED,
+            "may_have_been_billed": self.doubtful or self.state is not TurnState.QUEUED,
         }
 
     def requeue(self, now: float) -> None:
-        """Set back to ``QUEUED`` for a replay, with a new wait for the lane."""
+        """Set back to ``QUEUED`` to be sent again, with a new wait for the lane from then on."""
+        self.doubtful |= self.state is not TurnState.SENT or self.error_event is None
         self.state = TurnState.QUEUED
-        self.replayed = True
-        self.queued_at = now
+        self.lane = self.response_id = self.final = None
+        self.queued_at = self.not_before = now
         self.written_at = self.last_event_at = self.next_number = None
         self.error_event = self.error_at = (
             None  # What the lost socket said is not to end the turn on the next one.
@@ -188,9 +235,16 @@ class Turn:
 
 @attrs.frozen
 class Submit:
-    """Posted to the router: take this turn."""
+    """
+    Posted to the router: take this turn.
+
+    Attributes:
+        turn: Which.
+        moved: Whether another connection had it before.
+    """
 
     turn: Turn
+    moved: bool = False
 
     def refuse(self) -> None:
         """End a turn that came after the session's end."""
@@ -219,3 +273,15 @@ class Cancel:
     def refuse(self) -> None:
         """End the turn although its connection is gone."""
         self.turn.inbox.end(StreamCancelledError(self.why, **self.turn.facts()))
+
+
+@attrs.frozen
+class Put:
+    """Posted to the router: put this into the turn's response."""
+
+    turn: Turn
+    steer: Steer
+
+    def refuse(self) -> None:
+        """End the steer although its connection is gone."""
+        self.steer.come_too_late()

@@ -35,6 +35,8 @@ class Break:
 CONNECTION, LINK, FRAMING = ("wire/test_connection.py", "wire/test_link.py", "wire/test_framing.py")
 LANES, STREAM = ("responses/test_lanes.py", "responses/test_stream.py")
 READING, SESSION = ("responses/test_reading.py", "responses/test_session.py")
+MANY, MACHINE = ("responses/test_lanes_many.py", "responses/test_lanes_machine.py")
+RETRIES, POOL = ("responses/test_refusals.py", "responses/test_pool.py")
 
 BREAKS = (
     # Reading.
@@ -233,8 +235,8 @@ BREAKS = (
     Break(
         "share the socket: let the thread that stops the connection shut it down",
         "wire/connection.py",
-        "        self._posts.append(Stop())\n",
-        "        self._posts.append(Stop())\n"
+        "        self._post(Stop())\n",
+        "        self._post(Stop())\n"
         "        if self._sock is not None:\n            self._sock.shutdown(socket.SHUT_RD)\n",
         (SESSION,),
     ),
@@ -307,15 +309,15 @@ BREAKS = (
     Break(
         "lose the last of a batch of deltas",
         "responses/reading.py",
-        "return Reading([*deltas], len(messages))",
-        "return Reading([*deltas[: max(1, len(deltas) - 1)]], len(messages))",
+        "return Reading([*share.messages[position:]], len(share))",
+        "return Reading([*share.messages[position : max(1, len(share) - 1)]], len(share))",
         (READING, "fuzz/test_targets.py"),
     ),
     Break(
         "end a turn well when the socket closes early with 1000",
         "responses/lanes.py",
-        "                self._finish(turn, _interruption(turn, given))",
-        "                self._finish(turn, None if given.code == 1000 else _interruption(turn, given))",
+        "                self._finish(turn, interruption(turn, given))",
+        "                self._finish(turn, None if given.code == 1000 else interruption(turn, given))",
         (LANES,),
     ),
     Break(
@@ -327,10 +329,102 @@ BREAKS = (
     ),
     Break(
         "give the next turn the lane before the last one is drained",
-        "responses/lanes.py",
-        "            self._draining_until = self._now + _DRAIN_SECONDS\n",
-        "            self._advance()\n",
+        "responses/books.py",
+        "        lane.draining_until, lane.drained = self._now + DRAIN_SECONDS, turn\n",
+        "",
         (LANES,),
+    ),
+    # Lanes.
+    Break(
+        "send a refused turn again as often as it is refused",
+        "responses/answers.py",
+        "what is None or what in turn.remedies",
+        "what is None",
+        (RETRIES,),
+    ),
+    Break(
+        "send a turn again whose output has begun",
+        "responses/answers.py",
+        "        if not turn.before_output:\n            return False\n",
+        "",
+        (RETRIES, MACHINE),
+    ),
+    Break(
+        "begin a turn on a lane where one is unfinished",
+        "responses/lane.py",
+        "return self.turn is None and self.draining_until is None",
+        "return self.draining_until is None",
+        (MANY,),
+    ),
+    Break(
+        "take a new name for each turn",
+        "responses/lane.py",
+        "        if unkept:\n            return min(unkept",
+        "        if unkept and len(self._named) == self._max_names:\n            return min(unkept",
+        (MANY,),
+    ),
+    Break(
+        "believe in what a lane cached after it was given away",
+        "responses/lane.py",
+        "            given_away.forget()\n",
+        "            pass\n",
+        (MANY,),
+    ),
+    Break(
+        "let the source of a fork go on before the fork has begun",
+        "responses/lane.py",
+        "lane.free and not lane.forks and told_apart",
+        "lane.free and told_apart",
+        (MANY,),
+    ),
+    Break(
+        "give the default lane what has the name of another",
+        "responses/lane.py",
+        "        if name is not None or self.known is not False:\n            return self.find(name)\n",
+        "        if self.known is not False:\n            return self.find(name) or self.default\n",
+        (MANY,),
+    ),
+    Break(
+        "mix the answers of a server without lanes",
+        "responses/reading.py",
+        "if mixed and _begins_another(turn, event):",
+        "if False:",
+        (MANY,),
+    ),
+    Break(
+        "end all turns with their socket, begun or not",
+        "responses/lanes.py",
+        "            if turn.state is TurnState.QUEUED:\n                raw =",
+        "            if False:\n                raw =",
+        (MANY, LANES),
+    ),
+    Break(
+        "keep a turn that waits from the pool that wants it back",
+        "responses/books.py",
+        "        if self._owed:\n            self._give_back_some()\n",
+        "",
+        (MANY,),
+    ),
+    Break(
+        "send a conversation to a connection that does not know it",
+        "responses/pool.py",
+        "if isinstance(home, Lane) and home.owner is slot.lanes:",
+        "if False:",
+        (POOL,),
+    ),
+    Break(
+        "leave turns waiting while another connection is free",
+        "responses/pool.py",
+        "return most if len(most.turns) > capacity else None",
+        "return None",
+        (POOL,),
+    ),
+    Break(
+        "make connections without a limit",
+        "responses/pool.py",
+        "        if len(accepting) < self._max_connections:\n",
+        "        if True:\n",
+        (POOL,),
     ),
     Break(
         "count the first event's limit from the turn's start",

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 import llmws
-from llmws.responses import lanes, reading, stream, turn
+from llmws.responses import books, ends, lanes, reading, shares, stream, turn
 from llmws.responses.apierrors import ErrorEvent
 from llmws.responses.events import decode
 from llmws.responses.handlers import Handlers
@@ -58,14 +58,14 @@ def forget_close_code(patch: Patch) -> None:
     def change(original: Any, a_turn: Any, lost: Any) -> Any:
         return original(a_turn, attrs.evolve(lost, code=1006))
 
-    wrap(patch, lanes, "_interruption", change)
+    wrap(patch, lanes, "interruption", change)
 
 
 def forget_violation(patch: Patch) -> None:
     def change(original: Any, a_turn: Any, lost: Any) -> Any:
         return original(a_turn, attrs.evolve(lost, violation=False))
 
-    wrap(patch, lanes, "_interruption", change)
+    wrap(patch, lanes, "interruption", change)
 
 
 def forget_error_event(patch: Patch) -> None:
@@ -73,7 +73,7 @@ def forget_error_event(patch: Patch) -> None:
         a_turn.error_event = None
         return original(a_turn, lost)
 
-    wrap(patch, lanes, "_interruption", change)
+    wrap(patch, lanes, "interruption", change)
 
 
 def bill_nothing(patch: Patch) -> None:
@@ -83,7 +83,7 @@ def bill_nothing(patch: Patch) -> None:
 def bill_everything(patch: Patch) -> None:
     wrap(
         patch,
-        lanes,
+        ends,
         "from_event",
         lambda make, event, **facts: make(event, **{**facts, "may_have_been_billed": True}),
     )
@@ -110,7 +110,7 @@ def drop_partial(patch: Patch) -> None:
 
 
 def end_every_loss_well(patch: Patch) -> None:
-    patch.setattr(lanes, "_interruption", lambda *args: None)
+    patch.setattr(lanes, "interruption", lambda *args: None)
 
 
 def swallow_errors_of_readers(patch: Patch) -> None:
@@ -155,8 +155,8 @@ def lose_the_last_of_a_batch(patch: Patch) -> None:
 
 def lose_the_queue(patch: Patch) -> None:
     def change(lost: Any, self: Any, given: Any) -> None:
-        self._queue.clear()
         lost(self, given)
+        self._queue.clear()
 
     lose = Lanes._HANDLERS[Lost]
     patch.setitem(Lanes._HANDLERS, Lost, lambda *args: change(lose, *args))
@@ -239,14 +239,15 @@ def shift_limits(patch: Patch, seconds: float) -> None:
 def skip_drain(patch: Patch) -> None:
     def change(end_early: Any, self: Any, *args: Any, **kw: Any) -> None:
         end_early(self, *args, **kw)
-        self._draining_until = None
+        for lane in self._lanes:
+            lane.draining_until = None
         self._advance()
 
     wrap(patch, Lanes, "_end_early", change)
 
 
 def drain_for_ever(patch: Patch) -> None:
-    patch.setattr(lanes, "_DRAIN_SECONDS", 3600.0)
+    patch.setattr(books, "DRAIN_SECONDS", 3600.0)
 
 
 def cancel_softly(patch: Patch) -> None:
@@ -266,7 +267,8 @@ def take_errors_for_output(patch: Patch) -> None:
 
 def do_not_suspect(patch: Patch) -> None:
     def change(send: Any, self: Any, **kw: Any) -> None:
-        self._suspect = False
+        for lane in self._lanes:
+            lane.suspect = False
         send(self, **kw)
 
     wrap(patch, Lanes, "_advance", change)
@@ -279,7 +281,7 @@ def skip_bad_json(patch: Patch) -> None:
         except llmws.RemoteProtocolError:
             return decode(b'{"type": "skipped"}')
 
-    patch.setattr(reading, "decode", lenient)
+    patch.setattr(shares, "decode", lenient)
 
 
 def count_no_gaps(patch: Patch) -> None:

@@ -143,7 +143,8 @@ class Script(Peer):
 
 @contextlib.contextmanager
 def session_at(base_url: str, *, ping: float = 20.0, **options: Any) -> Iterator[llmws.Session]:
-    """Open a session whose link dials again at once, and whose retries no other test pays for."""
+    """Open a session of one connection, which dials again at once, and whose retries no other test pays for."""
+    options.setdefault("max_connections", 1)
     with contextlib.closing(llmws.Session("m", base_url=base_url, **options)) as session:
         connection = session._core.connection
         connection._link = Link(

@@ -24,26 +24,63 @@ LIMIT_REACHED = error_event("websocket_connection_limit_reached", "60 minutes ar
 @pytest.mark.parametrize(("status", "code", "kind"), REFUSALS)
 def test_a_refusal_ends_its_turn_and_nothing_else(status, code, kind, patience):
     rule = rules.sequence(
-        rules.refuse(status, code, "No.", param="input", headers={"retry-after": "7"}),
+        rules.refuse(status, code, "No.", param="input", headers={"retry-after": "61"}),
         rules.text("Good again"),
     )
+    # The pause that the server asks for is longer than any that is waited for.
     with Server(rule=rule) as server, session_at(server.base_url) as session:
         watch = Watch(session.stream("one"))
         for error in watch.errors(patience):
             told = facts(error)
             assert told["kind"] is kind
             assert (told["status"], told["code"], told["message"]) == (status, code, "No.")
-            assert (told["param"], told["headers"]["retry-after"]) == ("input", "7")
+            assert (told["param"], told["headers"]["retry-after"]) == ("input", "61")
             assert (told["state"], told["response_id"]) == ("sent", None)
             assert told["may_have_been_billed"] is False
             assert told["partial_text"] == ""
-            assert told.get("retry_after") == (7.0 if kind is llmws.RateLimitError else None)
+            assert told.get("retry_after") == (61.0 if kind is llmws.RateLimitError else None)
         for way in ("events", "run"):
             # The event itself comes first.
             assert [event.code for event in watch.witnesses[way].seen] == [code]
         Watch(session.stream("two")).check_result("Good again", patience)
         assert (session.stats.dials, server.ledger.connections) == (1, 1)
         assert [create["input"] for create in server.ledger.creates] == ["one", "two"]
+
+
+def test_a_turn_that_was_refused_in_passing_is_sent_again_and_says_so(patience):
+    refusal = rules.refuse(429, "rate_limit_exceeded", "Not now.", headers={"retry-after": "0.07"})
+    rule = rules.sequence(refusal, rules.text("Good again"))
+    with Server(rule=rule) as server, session_at(server.base_url) as session:
+        session._core.connection._jitter = lambda: 0.0
+        watch = Watch(session.stream("one"))
+        watch.check_result("Good again", patience)
+        assert "error" not in [event.type for event in watch.witnesses["events"].seen]
+        (notice,) = [chunk for chunk in watch.stream if "notice" in chunk.metadata]
+        assert notice.metadata["notice"] == "retry"
+        assert (notice.metadata["how"], notice.metadata["delay"]) == ("later", 0.07)
+        assert "Not now." in notice.metadata["reason"]
+        first, second = server.ledger.requests
+        assert second.body["input"] == first.body["input"] == "one"
+        assert (session.stats.retries, server.ledger.connections) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "rule", [rules.refuse(429, "rate_limit_exceeded", "No."), rules.fail("server_error", "No.")]
+)
+def test_a_second_refusal_ends_the_turn(rule, patience):
+    with Server(rule=rule) as server, session_at(server.base_url) as session:
+        session._core.connection._jitter = lambda: 0.0
+        with pytest.raises(llmws.APIError, match=r"No\."):
+            session.stream("one").response(patience).raise_for_status()
+        assert [create["input"] for create in server.ledger.creates] == ["one", "one"]
+
+
+def test_a_failure_before_any_output_is_tried_again_too(patience):
+    rule = rules.sequence(rules.fail("server_error", "Sorry."), rules.text("Good again"))
+    with Server(rule=rule) as server, session_at(server.base_url) as session:
+        session._core.connection._jitter = lambda: 0.0
+        Watch(session.stream("one")).check_result("Good again", patience)
+        assert [create["input"] for create in server.ledger.creates] == ["one", "one"]
 
 
 def test_a_failure_in_words_is_a_response_that_failed(patience):
@@ -74,7 +111,7 @@ def _error_after(events, ending=None):
             if body["input"] != "one":
                 wire.send(*answer("Good again", 2))
                 continue
-            wire.send(*answer()[:events], error_event("server_error", "Sorry.", status=500))
+            wire.send(*answer()[:events], error_event("bad_luck", "Sorry."))
             if ending:
                 wire.end(ending)
 
@@ -82,7 +119,7 @@ def _error_after(events, ending=None):
 
 
 def test_an_error_without_a_terminal_event_is_waited_for_and_then_raised(patience, monkeypatch):
-    monkeypatch.setattr("llmws.responses.lanes._ERROR_GRACE", grace := 0.4)
+    monkeypatch.setattr("llmws.responses.answers._ERROR_GRACE", grace := 0.4)
     with Script(_error_after(5)) as server, session_at(server.base_url) as session:
         watch = Watch(session.stream("one"))
         watch.witnesses["events"].has_seen(6, patience)
@@ -91,7 +128,7 @@ def test_an_error_without_a_terminal_event_is_waited_for_and_then_raised(patienc
         assert grace <= watch.witnesses["events"].ended_at - server.sent_at < grace + patience
         for error in errors:
             told = facts(error)
-            assert (told["kind"], told.get("code")) == (llmws.APIError, "server_error")
+            assert (told["kind"], told.get("code")) == (llmws.APIError, "bad_luck")
             assert (told["state"], told["partial_text"]) == ("output", "Hello")
             assert told["may_have_been_billed"] is True
             assert told["response_id"] == answer()[0]["response"]["id"]
@@ -110,7 +147,7 @@ def test_an_error_and_then_a_close_is_the_api_error(events, ending, patience):
     with Script(play) as server, session_at(server.base_url) as session:
         for error in Watch(session.stream("one")).errors(patience):
             told = facts(error)
-            assert (told["kind"], told.get("code")) == (llmws.APIError, "server_error")
+            assert (told["kind"], told.get("code")) == (llmws.APIError, "bad_luck")
             assert told["may_have_been_billed"] is True
             assert told["partial_text"] == ("Hello" if events == 5 else "")
         Watch(session.stream("two")).check_result("Good again", patience)
@@ -121,7 +158,7 @@ def test_what_follows_an_error_never_reaches_the_next_turn(patience):
     def play(wire):
         wire.upgrade()
         wire.create()
-        wire.send(error_event("server_error", "Sorry.", status=500))
+        wire.send(error_event("bad_luck", "Sorry."))
         wire.create()
         wire.send(answer("Bad foreigner", 1)[-1], *answer("Good again", 2))
         wire.until_closed()
@@ -132,6 +169,41 @@ def test_what_follows_an_error_never_reaches_the_next_turn(patience):
         watch.check_result("Good again", patience)
         assert [e.raw for e in watch.witnesses["events"].seen] == answer("Good again", 2)
         assert session.stats.dropped_events == 1
+
+
+def test_what_follows_an_error_never_reaches_the_second_try(patience):
+    def play(wire):
+        wire.upgrade()
+        wire.create()
+        wire.send(error_event("server_error", "Sorry.", status=500))
+        wire.create()
+        wire.send(answer("Bad foreigner", 1)[-1], *answer("Good again", 2))
+        wire.until_closed()
+
+    with Script(play) as server, session_at(server.base_url) as session:
+        session._core.connection._jitter = lambda: 0.0
+        watch = Watch(session.stream("one"))
+        watch.check_result("Good again", patience)
+        assert [e.raw for e in watch.witnesses["events"].seen] == answer("Good again", 2)
+        assert [create["input"] for create in server.creates] == ["one", "one"]
+        assert session.stats.dropped_events == 1
+
+
+@pytest.mark.parametrize("ending", ["fin", "1011"])
+def test_an_accepted_turn_that_failed_in_passing_is_sent_again_over_a_new_socket(ending, patience):
+    def play(wire):
+        wire.upgrade()
+        wire.create()
+        if wire.number == 1:
+            wire.send(answer()[0], error_event("server_error", "Sorry.", status=500))
+            wire.end(ending)
+        wire.send(*answer("Good again", 2))
+        wire.until_closed()
+
+    with Script(play) as server, session_at(server.base_url) as session:
+        session._core.connection._jitter = lambda: 0.0
+        Watch(session.stream("one")).check_result("Good again", patience)
+        assert [create["input"] for create in server.creates] == ["one", "one"]
 
 
 def test_a_connection_that_reaches_its_age_lets_the_turn_finish(patience):
@@ -153,10 +225,11 @@ def test_a_connection_that_reaches_its_age_lets_the_turn_finish(patience):
         assert session.stats.dials == 2
 
 
-def test_a_connection_too_old_for_a_turn_says_so(patience):
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_turn_that_came_too_late_goes_over_another_connection_once(times, patience):
     def play(wire):
         wire.upgrade()
-        if wire.number == 1:
+        if wire.number <= times:
             wire.create()
             wire.send(LIMIT_REACHED)
             wire.end("1000")
@@ -165,7 +238,12 @@ def test_a_connection_too_old_for_a_turn_says_so(patience):
         wire.until_closed()
 
     with Script(play) as server, session_at(server.base_url) as session:
-        for error in Watch(session.stream("one")).errors(patience):
+        watch = Watch(session.stream("one"))
+        if times == 1:
+            watch.check_result("Good again", patience)
+            assert session.stats.retries == 1
+            return
+        for error in watch.errors(patience):
             told = facts(error)
             assert told["kind"] is llmws.ConnectionLimitError
             assert (told["state"], told["may_have_been_billed"]) == ("sent", False)

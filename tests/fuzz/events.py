@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from llmws.errors import APIError, RemoteProtocolError
+from llmws.errors import APIError, ParseError, RemoteProtocolError
 from llmws.responses.apierrors import ErrorEvent, from_event
 from llmws.responses.chunks import Chunk
 from llmws.responses.events import Event, ResponseFinished, decode
@@ -75,7 +75,7 @@ def tried(call: Callable[[], Any]) -> Any:
     """Return what a call returns, or the error by which the server's words may be refused."""
     try:
         return call()
-    except (RemoteProtocolError, APIError) as exc:
+    except (RemoteProtocolError, APIError, ParseError) as exc:
         return exc
 
 

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from llmws.errors import ConnectError, LLMWSError
+from llmws.responses.capabilities import Capabilities
 from llmws.responses.events import TERMINAL_TYPES
 from llmws.responses.lanes import Lanes
 from llmws.responses.readers import events_of
+from llmws.responses.reports import Returned
 from llmws.responses.turn import Cancel, Submit, Turn
 from llmws.timeouts import Timeouts
 from llmws.wire.framing import (
@@ -54,8 +56,11 @@ class World:
         self.numbers = 0
         self.turns: list[Turn] = []
         self.ends = 0
-        lanes = Lanes("strict" if choices.flag() else "warn")
+        known = Capabilities(lanes=choices.one_of((False, True, None)))
+        lanes = Lanes("strict" if choices.flag() else "warn", capabilities=known)
         self.bench = Bench(lanes)
+        self.bench.connection.hear = self.hear
+        self.away: list[Turn] = []  # What the router gave back.
         self.sockets: list[FakeSocket] = []
 
     # Users.
@@ -170,6 +175,14 @@ class World:
             if not waiting and not self.bench.connection._posts:
                 break
         self.bench.poll.waits.clear()
+        away, self.away = self.away, []
+        for turn in away:
+            self.bench.connection.post(Submit(turn, moved=True))
+
+    def hear(self, report: Any) -> None:
+        """Be the pool, of this connection alone."""
+        if isinstance(report, Returned):
+            self.away.append(report.turn)
 
     def finish(self) -> None:
         """Let every limit pass, and stop."""
@@ -208,9 +221,11 @@ class World:
         written = Framing("server").feed(sock.sent)
         assert not any(isinstance(item, Violation) for item in written)
         assert not any(isinstance(item, Close) for item in written[:-1]), "a frame after the close"
-        told = [item for item in written if isinstance(item, (bytes, bytearray))]
-        assert all(json.loads(message)["type"] == "response.create" for message in told)
-        assert len(told) == len(set(map(bytes, told))), "a request twice on one socket"
+        told = [json.loads(item) for item in written if isinstance(item, (bytes, bytearray))]
+        assert all(request["type"] == "response.create" for request in told)
+        for number, turn in enumerate(self.turns):
+            times = [request["n"] for request in told].count(number)
+            assert times <= 1 + len(turn.remedies), "a request twice on one socket"
 
 
 def any_server(data: bytes) -> None:

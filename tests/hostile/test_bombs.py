@@ -65,7 +65,7 @@ def refusing(bomb):
 
 @pytest.mark.parametrize("name", FATAL)
 def test_a_bomb_ends_its_turn_and_nothing_else(name, monkeypatch):
-    monkeypatch.setattr("llmws.responses.lanes._DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("llmws.responses.books.DRAIN_SECONDS", 0.05)
     with Script(refusing(FATAL[name])) as server, session_at(server.base_url) as session:
         with pytest.raises(llmws.RemoteProtocolError) as caught:
             session.create("one", timeouts={"total": PATIENCE})
@@ -148,7 +148,7 @@ def test_a_million_empty_objects_are_read_in_time():
     "numbers", [(HUGE, b"0"), (b"0", HUGE), (b"-" + HUGE, HUGE), (b"0", b"-3")]
 )
 def test_no_sequence_number_harms_the_connection(check, numbers, caplog, monkeypatch):
-    monkeypatch.setattr("llmws.responses.lanes._DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("llmws.responses.books.DRAIN_SECONDS", 0.05)
     caplog.set_level(logging.DEBUG, "llmws")
     first, second = numbers
 

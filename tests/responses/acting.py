@@ -37,9 +37,10 @@ class Steps:
 
 @contextlib.contextmanager
 def opened(rule=None, model="m", **arguments):
-    """Open a session on a server of its own; at the end a rule of steps is let go."""
+    """Open a session, of one turn at a time, on a server of its own; at the end a rule of steps is let go."""
     with Server(rule=rule) as server:
-        with llmws.Session(model, **{"base_url": server.base_url, **arguments}) as session:
+        usual = {"base_url": server.base_url, "lanes": False, "max_connections": 1}
+        with llmws.Session(model, **{**usual, **arguments}) as session:
             try:
                 yield server, session
             finally:

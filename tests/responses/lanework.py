@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import Any
 
 from llmws.responses.entries import opened
 from llmws.responses.lanes import Lanes
 from llmws.responses.turn import Submit, Turn
 from llmws.timeouts import Timeouts
-from llmws.wire.ports import Append, Finish, Overflowed
+from llmws.wire.ports import Allowed, Append, AskAgain, Finish, Overflowed, Report
 from llmws.wire.steps import Deliver, Finished, Opened, Send, Started, Tick
 
 
@@ -35,7 +36,7 @@ def completed(id: str = "r", status: str = "completed", **response: Any) -> dict
     return {"type": f"response.{status}", "response": {"id": id, "status": status, **response}}
 
 
-def error(code: str | None = "server_error", **fields: Any) -> dict[str, Any]:
+def error(code: str | None = "invalid_prompt", **fields: Any) -> dict[str, Any]:
     return event("error", error={"code": code, "message": "so the server says", **fields})
 
 
@@ -49,21 +50,36 @@ class Lanework:
         self.lanes = Lanes(**options)
         self.now = 100.0
         self.finishes: list[Finish] = []
+        self.reports: list[Any] = []
+        self.fraction: float | None = 0.0  # What the retry budget says; None is no.
 
     def step(self, given: Any, after: float = 0.0) -> list[Any]:
         """Let something happen; do what concerns inboxes, and return what is wanted of the link."""
         self.now += after
         wanted = []
-        for action in self.lanes.step(self.now, given):
+        # What an action leads to comes behind all that was decided before, as it does in a connection.
+        todo = deque(self.lanes.step(self.now, given))
+        while todo:
+            action = todo.popleft()
             if isinstance(action, Append):
                 if not action.inbox.extend(action.items, action.size_bytes):
-                    wanted += self.step(Overflowed(action.inbox))
+                    todo += self.lanes.step(self.now, Overflowed(action.inbox))
+            elif isinstance(action, Report):
+                self.reports.append(action.what)
+            elif isinstance(action, AskAgain):
+                todo += self.lanes.step(self.now, Allowed(action.key, self.fraction))
             elif isinstance(action, Finish):
                 self.finishes.append(action)
                 action.inbox.end(action.error)
             else:
                 wanted.append(action)
         return wanted
+
+    def reported(self, kind: type) -> list[Any]:
+        """Return the reports of one kind since this was last asked for that kind."""
+        found = [report for report in self.reports if isinstance(report, kind)]
+        self.reports = [report for report in self.reports if not isinstance(report, kind)]
+        return found
 
     def turn(self, payload: bytes = b"{}", timeouts: Timeouts = FOREVER, **fields: Any) -> Turn:
         return Turn(payload=payload, timeouts=timeouts, started_at=self.now, **fields)

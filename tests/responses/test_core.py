@@ -24,7 +24,7 @@ FULL = 64 * 2**20
 
 def core_at(base_url, **timeouts):
     endpoint = Endpoint.build(f"{base_url}/responses")
-    return Core(endpoint, Timeouts(**timeouts), "warn", 4)
+    return Core(endpoint, Timeouts(**timeouts))
 
 
 def turn_of(payload=PAYLOAD):

@@ -1,4 +1,4 @@
-"""The router of one lane, driven by ``step(now, given)`` alone."""
+"""The router, driven by ``step(now, given)`` alone: what holds of every turn, on a connection without lanes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from llmws.errors import (
     IdleTimeout,
     InboxOverflowError,
     LaneTimeout,
+    PreviousResponseNotFoundError,
     RateLimitError,
     RemoteProtocolError,
     SessionClosedError,
@@ -23,12 +24,14 @@ from llmws.errors import (
     StreamInterruptedError,
     TotalTimeout,
 )
+from llmws.responses.reports import Retired, Returned
 from llmws.responses.turn import Cancel, Notice, Submit, TurnState
 from llmws.timeouts import Timeouts
 from llmws.wire.inbox import Inbox
 from llmws.wire.ports import Crashed
 from llmws.wire.steps import (
     Drop,
+    Finished,
     GaveUp,
     Lost,
     Opened,
@@ -177,7 +180,8 @@ def test_usage_is_summed_failed_and_incomplete_turns_too(work):
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [("server_error", APIError), ("rate_limit_exceeded", RateLimitError)]
+    ("code", "kind"),
+    [("invalid_prompt", APIError), ("previous_response_not_found", PreviousResponseNotFoundError)],
 )
 def test_an_error_before_the_creation_ends_the_turn_unbilled(work, code, kind):
     turn, following = work.sent(), work.submit(b"2")
@@ -186,6 +190,7 @@ def test_an_error_before_the_creation_ends_the_turn_unbilled(work, code, kind):
     assert type(caught) is kind
     assert (caught.code, caught.state, caught.may_have_been_billed) == (code, "sent", False)
     assert types(turn) == ["error"]
+    assert work.lanes.counters.retries == 0
 
 
 def test_an_error_after_the_creation_waits_for_the_terminal_event(work):
@@ -246,7 +251,7 @@ def test_a_late_terminal_event_in_the_same_read_as_the_next_answer_is_told_apart
 
 def test_a_link_that_is_lost_after_an_error_ends_the_turn_with_that_error(work):
     turn = work.sent()
-    work.say(created(), error("rate_limit_exceeded"))
+    work.say(created(), delta(), error("rate_limit_exceeded"))
     work.step(Lost(1006, ""))
     assert type(failure(turn)) is RateLimitError
 
@@ -258,23 +263,32 @@ def test_an_accepted_turn_runs_on_when_the_server_retires_the_connection(work):
     turn, following = work.sent(), work.submit(b"2")
     work.say(created(), LIMIT, delta())
     assert not turn.ended
-    assert work.say(completed()) == [Useful(), Drop(), Want(15.0)]
+    assert work.say(completed()) == [Useful(), Drop()]
     assert turn.inbox.error is None
     assert types(turn) == [
         "response.created",
         "response.output_text.delta",
         "response.completed",
     ]
-    assert work.step(Opened()) == [Send(following, b"2")]
+    # It waited, and may begin on another connection at once.
+    assert work.reported(Returned) == [Returned(following)]
+    assert (following.ended, following.state) == (False, TurnState.QUEUED)
+    assert work.reported(Retired) == [Retired(True), Retired(False)]
 
 
-def test_a_sent_turn_on_a_retired_connection_ends_as_refused(work):
-    turn = work.sent()
+def test_a_sent_turn_on_a_retired_connection_is_sent_again_once(work):
+    turn = work.sent(b"create")
     assert work.say(LIMIT) == []
+    assert work.step(Lost(1000, "")) == [Want(15.0)]
+    assert work.step(Opened()) == [Send(turn, b"create")]
+    work.written(turn)
+    work.say(LIMIT)
     work.step(Lost(1000, ""))
     caught = failure(turn)
     assert isinstance(caught, ConnectionLimitError)
     assert not caught.may_have_been_billed
+    assert types(turn) == ["llmws.retry"]
+    assert work.lanes.counters.retries == 1
 
 
 def test_a_retired_connection_without_a_turn_is_dropped_at_once(work):
@@ -284,13 +298,16 @@ def test_a_retired_connection_without_a_turn_is_dropped_at_once(work):
 
 
 def test_a_new_socket_knows_nothing_of_the_old_ones_end(work):
-    work.sent()
+    refused = work.sent()
     work.say(LIMIT)
     work.step(Lost(1000, ""))
-    turn = work.submit()
-    assert work.step(Opened()) == [Send(turn, b"{}")]
+    turn = work.submit(b"2")
+    assert work.step(Opened()) == [Send(refused, b"{}")]
+    work.written(refused)
+    assert work.say(created(), completed()) == [Useful(), Send(turn, b"2")]
     work.written(turn)
     assert work.say(created(), completed()) == [Useful()]
+    assert (refused.inbox.error, turn.inbox.error) == (None, None)
 
 
 # Lost links.
@@ -415,7 +432,7 @@ def test_a_request_that_cannot_be_written_is_withdrawn_and_the_next_one_sent(wor
 def test_nobody_wants_a_socket_any_more_when_the_last_turn_gave_up():
     work = Lanework()
     one, two = work.submit(**limits(lane_wait=5.0)), work.submit(**limits(lane_wait=6.0))
-    assert work.wait() == []
+    assert work.wait() == [Want(15.0)]  # The other's, still.
     assert work.wait() == [Unwant()]
     assert type(failure(one)) is type(failure(two)) is LaneTimeout
 
@@ -649,25 +666,47 @@ def test_a_crash_ends_everything_with_its_cause(work):
 
 def test_a_requests_bytes_are_released_when_they_are_written(work):
     turn = work.submit(b"x" * 100)
-    assert work.lanes.counters.released_bytes == 0
+    work.step(Started(turn))
+    assert (work.lanes.counters.released_bytes, turn.size_bytes) == (0, 100)
+    work.step(Finished(turn))
+    assert (work.lanes.counters.released_bytes, turn.size_bytes) == (100, 0)
+    work.say(created(), completed())
+    assert work.lanes.counters.released_bytes == 100
+
+
+@pytest.mark.parametrize("retry_uncertain", [False, True])
+def test_a_request_is_kept_until_its_output_begins_and_counts_once(work, retry_uncertain):
+    turn = work.sent(b"x" * 100, retry_uncertain=retry_uncertain)
+    work.say(created())
+    assert turn.payload == b"x" * 100  # It may yet be refused.
+    work.say(delta())
+    assert turn.payload == b""
+    work.say(completed())
+    assert work.lanes.counters.released_bytes == 100
+
+
+def test_a_request_that_is_sent_again_is_not_counted_again(work):
+    turn = work.sent(b"x" * 100)
+    assert work.say(error("server_error")) == [Send(turn, b"x" * 100)]
+    work.written(turn)
+    work.say(created(), completed())
+    assert (turn.payload, work.lanes.counters.released_bytes) == (b"", 100)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_request_that_is_refused_while_it_is_written_counts_once(work, whole):
+    turn = work.submit(b"x" * 100)
+    work.step(Started(turn))
+    assert work.say(error("server_error")) == [Send(turn, b"x" * 100)]
+    if whole:
+        work.step(Finished(turn))  # Of the first message, whose frame had begun.
     work.written(turn)
     assert work.lanes.counters.released_bytes == 100
-    assert turn.payload == b""
-    work.say(created(), completed())
-    assert work.lanes.counters.released_bytes == 100
-
-
-def test_a_request_that_may_be_repeated_is_kept_to_its_end(work):
-    turn = work.sent(b"x" * 100, retry_uncertain=True)
-    assert work.lanes.counters.released_bytes == 0
-    work.say(created(), completed())
-    assert work.lanes.counters.released_bytes == 100
-    assert turn.payload == b""
 
 
 def test_missing_sequence_numbers_are_counted_and_logged(work, caplog):
     turn = work.sent()
-    with caplog.at_level(logging.WARNING, "llmws.responses.lanes"):
+    with caplog.at_level(logging.WARNING, "llmws.responses.books"):
         numbered = [
             {**each, "sequence_number": number}
             for each, number in zip(
@@ -695,9 +734,9 @@ def test_a_strict_check_ends_the_turn_at_a_gap_or_a_repeat(number):
 def test_a_repr_shows_the_lane_and_no_content(work):
     turn = work.sent(b"secret")
     work.submit(b"secret")
-    assert repr(work.lanes) == ("<Lanes active=<Turn sent response_id=None events=0> queued=1>")
+    assert repr(work.lanes) == "<Lanes busy=[<Lane default busy cached=None>] queued=1>"
     work.step(cancel(turn))
-    assert repr(work.lanes) == "<Lanes active=None queued=1 draining>"
+    assert repr(work.lanes) == "<Lanes busy=[<Lane default draining cached=None>] queued=1>"
 
 
 def test_a_request_not_begun_when_its_connection_is_retired_goes_to_the_next_one(work):
@@ -740,6 +779,7 @@ def test_nothing_of_a_turn_is_kept_when_it_has_ended(work):
     turn = work.sent()
     work.say(created(), completed())
     work.finishes.clear()
+    work.reports.clear()
     log = weakref.ref(turn.inbox)
     del turn
     assert log() is None

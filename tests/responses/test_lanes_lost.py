@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llmws.errors import ConnectionLimitError
-from llmws.responses import lanes
+from llmws.responses import answers
+from llmws.responses.reports import Retired, Returned
 from llmws.responses.turn import Notice, Submit, TurnState
 from llmws.testing import rules
 from llmws.wire.framing import encode_close
@@ -23,11 +24,17 @@ def work() -> Lanework:
 # The server ends a connection whose link stays open.
 
 
-def test_a_sent_turn_on_a_retired_link_that_stays_open_ends_as_refused_after_a_second(work):
+def test_a_sent_turn_on_a_retired_link_that_stays_open_is_refused_after_a_second(work):
     turn = work.sent()
     assert work.say(LIMIT) == []
-    assert not turn.ended
+    assert (turn.ended, types(turn)) == (False, [])
     assert work.lanes.deadline == work.now + 1.0
+    assert work.wait() == [Drop(), Want(15.0)]
+    (notice,) = turn.inbox.read(0, 0.0)
+    assert notice.raw["how"] == "on another connection"
+    assert work.step(Opened()) == [Send(turn, b"{}")]
+    work.written(turn)
+    work.say(LIMIT)
     assert work.wait() == [Drop()]
     caught = failure(turn)
     assert type(caught) is ConnectionLimitError
@@ -35,18 +42,32 @@ def test_a_sent_turn_on_a_retired_link_that_stays_open_ends_as_refused_after_a_s
     assert work.lanes.deadline is None
 
 
-def test_the_turn_behind_a_refused_one_goes_over_a_new_socket(work):
-    work.sent()
-    waiting = work.submit(b"2")
+def test_without_leave_of_the_budget_a_refused_turn_ends_after_the_second(work):
+    work.fraction = None
+    turn = work.sent()
     work.say(LIMIT)
+    assert work.wait() == [Drop()]
+    assert type(failure(turn)) is ConnectionLimitError
+    assert types(turn) == []
+    assert work.lanes.deadline is None
+
+
+def test_the_turn_behind_a_refused_one_may_begin_elsewhere_at_once(work):
+    refused, waiting = work.sent(), work.submit(b"2")
+    assert work.say(LIMIT) == []
+    assert work.reported(Returned) == [Returned(waiting)]
+    assert work.reported(Retired) == [Retired(True)]
     assert work.wait() == [Drop(), Want(15.0)]
-    assert work.step(Opened()) == [Send(waiting, b"2")]
-    work.written(waiting)
-    assert work.say(created(), completed()) == [Useful()]
-    assert waiting.inbox.error is None
+    assert work.reported(Retired) == [Retired(False)]
+    work.step(Submit(waiting, moved=True))
+    assert work.step(Opened()) == [Send(refused, b"{}")]
+    work.written(refused)
+    assert work.say(created(), completed()) == [Useful(), Send(waiting, b"2")]
+    assert work.lanes.counters.turns == 2
 
 
 def test_a_turn_that_begins_after_a_refused_one_goes_over_a_new_socket(work):
+    work.fraction = None
     work.sent()
     work.say(LIMIT)
     work.wait()
@@ -67,6 +88,7 @@ def test_a_turn_that_is_accepted_within_the_second_goes_on(work):
 def test_a_close_within_the_second_ends_a_sent_turn_as_refused(work):
     turn = work.sent()
     work.say(LIMIT)
+    work.fraction = None
     assert work.step(Lost(1000, "bye"), after=0.5) == []
     caught = failure(turn)
     assert type(caught) is ConnectionLimitError
@@ -82,13 +104,20 @@ def test_a_refusal_is_forgotten_when_the_turn_is_sent_again(work):
     assert work.lanes.deadline is None  # Nothing of it is due any more.
 
 
-def test_over_a_socket_that_stays_open_the_next_turn_takes_another(monkeypatch):
-    monkeypatch.setattr(lanes, "_ERROR_GRACE", 0.05)
+def test_over_a_socket_that_stays_open_the_refused_turn_takes_another(monkeypatch):
+    monkeypatch.setattr(answers, "_ERROR_GRACE", 0.05)
     with opened(rules.sequence(lambda request: [LIMIT], rules.echo())) as (server, session):
+        assert session.create("one").text == "one"
+        assert session.create("two").text == "two"
+        assert [entry.connection for entry in server.ledger.requests] == [1, 2, 2]
+
+
+def test_a_turn_whose_connections_are_all_refused_ends(monkeypatch):
+    monkeypatch.setattr(answers, "_ERROR_GRACE", 0.05)
+    with opened(lambda request: [LIMIT]) as (server, session):
         with pytest.raises(ConnectionLimitError) as caught:
             session.create("one")
         assert not caught.value.may_have_been_billed
-        assert session.create("two").text == "two"
         assert [entry.connection for entry in server.ledger.requests] == [1, 2]
 
 

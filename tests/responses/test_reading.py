@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llmws.errors import RemoteProtocolError
 from llmws.responses.entries import opened
 from llmws.responses.reading import read
+from llmws.responses.shares import Share, shares_of
 from llmws.responses.turn import Turn, TurnState
 from llmws.timeouts import Timeouts
 from llmws.wire import jsoncodec
@@ -32,8 +33,14 @@ def encoded(events):
     return [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
 
 
-def reading_of(made, *events, position=0, strict=False):
-    return read(made, encoded(events), position, strict=strict)
+def share_of(messages):
+    """Return the only share of some messages of one lane."""
+    (share,) = shares_of(messages) or [Share(None, [])]
+    return share
+
+
+def reading_of(made, *events, position=0, strict=False, **options):
+    return read(made, share_of(encoded(events)), position, strict=strict, **options)
 
 
 def raws(items):
@@ -60,8 +67,10 @@ def test_an_answer_is_read_to_its_terminal_event_and_not_beyond():
 @needs_msgspec
 def test_deltas_of_a_running_output_stay_as_they_came():
     messages = encoded([delta(), delta()])
-    reading = read(turn(TurnState.OUTPUT), messages, 0, strict=False)
+    reading = read(turn(TurnState.OUTPUT), share_of(messages), 0, strict=False)
     assert reading.items == messages
+    reading = read(turn(TurnState.OUTPUT), share_of(messages), 1, strict=False)
+    assert (reading.items, reading.position) == (messages[1:], 2)
 
 
 def test_reading_begins_where_it_is_told():
@@ -126,13 +135,24 @@ def test_an_error_about_the_connection_is_not_the_turns():
     assert made.error_event is None
 
 
-def test_events_of_a_lane_are_dropped():
-    made = turn()
-    reading = reading_of(
-        made, {**created(), "stream_id": "a"}, {**delta(), "stream_id": ""}, created()
-    )
-    assert (types(reading), reading.dropped) == (["response.created"], 2)
-    assert reading_of(turn(), {**created(), "stream_id": None}).dropped == 0
+@pytest.mark.parametrize("state", ["accepted", "output"])
+def test_where_answers_may_be_mixed_another_response_that_begins_is_a_breach(state):
+    made = turn(TurnState(state), response_id="one")
+    reading = reading_of(made, delta(), created("two"), delta(), mixed=True)
+    assert len(reading.items) == 1
+    assert isinstance(reading.fault, RemoteProtocolError)
+    assert "pass lanes=False" in str(reading.fault)
+    assert reading.fault.response_id == "one"
+
+
+def test_the_same_response_may_begin_in_several_words_though_answers_may_be_mixed():
+    reading = reading_of(turn(), created("one"), event("response.in_progress", "one"), mixed=True)
+    assert (reading.fault, len(reading.items)) == (None, 2)
+
+
+def test_behind_the_turns_end_another_may_begin_though_answers_may_be_mixed():
+    reading = reading_of(turn(), created("one"), completed("one"), created("two"), mixed=True)
+    assert (reading.fault, reading.last, reading.position) == (None, True, 2)
 
 
 def test_until_its_creation_a_suspicious_turn_takes_nothing_but_errors():
@@ -145,17 +165,6 @@ def test_until_its_creation_a_suspicious_turn_takes_nothing_but_errors():
     assert made.response_id == "r"
     refused = turn(suspicious=True)
     assert reading_of(refused, error()).last
-
-
-@pytest.mark.parametrize("message", [b"", b"{", b"[]", b"\xff", b"nul", b"[" * 100_000])
-def test_a_message_that_is_no_event_is_a_fault_behind_what_was_read(message):
-    made = turn()
-    reading = reading_of(made, created("r"), message, delta())
-    assert types(reading) == ["response.created"]
-    assert type(reading.fault) is RemoteProtocolError
-    assert reading.fault.raw == message[:512]
-    assert (reading.fault.response_id, reading.fault.state) == ("r", "accepted")
-    assert reading.position == 2
 
 
 @given(st.lists(st.integers(0, 6), max_size=8), st.booleans())
@@ -189,7 +198,7 @@ def test_a_number_that_only_equals_the_one_due_leaves_an_integer_behind():
     assert (type(made.next_number), made.next_number) == (int, 6)
 
 
-EVENTS = [created(), delta(), completed(), error(), LIMIT, event("x"), {"stream_id": "a"}, {}, b"["]
+EVENTS = [created(), delta(), completed(), error(), LIMIT, event("x"), {"delta": "a"}, {}]
 
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=10), st.lists(st.integers(0, 10)), st.booleans())
@@ -208,9 +217,10 @@ def read_to_the_end(made, messages, ends):
     items, position, done = [], 0, False
     for end in ends:
         while position < end and not done:
-            reading = read(made, messages[:end], position, strict=False)
+            batch = share_of(messages[position:end])
+            reading = read(made, batch, 0, strict=False)
             items += reading.items
-            position = reading.position
+            position += reading.position
             done = reading.last or reading.fault is not None
     return raws(items), position
 
@@ -229,7 +239,7 @@ def test_a_refusal_that_nests_too_deep_to_be_searched_for_keys_ends_the_turn():
     def hide(value):
         raise RecursionError
 
-    reading = read(turn(), encoded([error()]), 0, strict=False, hide=hide)
+    reading = reading_of(turn(), error(), hide=hide)
     assert isinstance(reading.fault, RemoteProtocolError)
     assert "nests too deep" in str(reading.fault)
     assert (reading.items, reading.position) == ([], 1)

@@ -230,9 +230,9 @@ def test_a_class_is_parsed_with_msgspec():
     response = completed(message('{"name":"Elbe","km":1094}'))
     assert response.parse(river) == river("Elbe", 1094)
     assert completed(message("[1,2]")).parse(list[int]) == [1, 2]
-    with pytest.raises(errors.RemoteProtocolError, match="km") as caught:
+    with pytest.raises(errors.ParseError, match="km") as caught:
         completed(message('{"name":"Elbe","km":"long"}')).parse(river)
-    assert caught.value.partial.text == '{"name":"Elbe","km":"long"}'
+    assert caught.value.response.text == '{"name":"Elbe","km":"long"}'
     with pytest.raises(errors.ConfigurationError):
         response.parse(list[int] | set[int])
 
@@ -249,18 +249,19 @@ def test_a_class_without_msgspec_is_a_configuration_error(monkeypatch):
     ("cls", "text"), [(None, ""), (None, "{"), (dict, "[]"), (list, "{}"), (None, "NaN")]
 )
 def test_a_text_that_is_no_such_json_is_an_error(cls, text):
-    with pytest.raises(errors.RemoteProtocolError, match="resp_1") as caught:
+    with pytest.raises(errors.ParseError, match="resp_1") as caught:
         completed(message(text)).parse(cls)
-    assert caught.value.raw == text.encode()
-    assert caught.value.response_id == "resp_1"
+    assert caught.value.response.text == text
+    assert caught.value.refusal == ""
 
 
 def test_the_error_says_that_the_model_refused_or_was_cut_off():
     refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}
-    with pytest.raises(errors.RemoteProtocolError, match="refusal"):
+    with pytest.raises(errors.ParseError, match=r"refused: 'No\.'") as caught:
         completed(refusal).parse()
+    assert caught.value.refusal == "No."
     cut = Response.from_wire({"status": "incomplete", "output": [message("{")]})
-    with pytest.raises(errors.RemoteProtocolError, match="incomplete"):
+    with pytest.raises(errors.ParseError, match="incomplete"):
         cut.parse(dict)
 
 

@@ -95,7 +95,7 @@ def test_facts_are_those_that_every_error_carries():
 def test_a_replay_begins_the_wait_anew():
     again = turn(TurnState.SENT, written_at=105.0, last_event_at=106.0)
     again.requeue(110.0)
-    assert (again.state, again.replayed, again.queued_at) == (TurnState.QUEUED, True, 110.0)
+    assert (again.state, again.queued_at, again.not_before) == (TurnState.QUEUED, 110.0, 110.0)
     assert (again.written_at, again.last_event_at, again.started_at) == (None, None, 100.0)
     assert again.deadline == 112.0
 

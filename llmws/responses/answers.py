@@ -1,0 +1,319 @@
+"""What the server says: each lane's answers, refusals that can be mended, the rest of ended turns; pure."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..errors import APIError, RemoteProtocolError
+from ..wire.backoff import Backoff, retry_after
+from ..wire.ports import Allowed, Append, AskAgain, Finish
+from ..wire.steps import Deliver, Send, Useful
+from .apierrors import CONNECTION_CODES, ErrorEvent, from_event
+from .books import Books
+from .ends import failure, refusal
+from .events import TERMINAL_TYPES, Event, ResponseStarted, from_raw
+from .lane import Lane
+from .reading import read
+from .refusals import Remedy, remedy
+from .reports import Astray, Learned, Released, Retired
+from .shares import Share, shares_of
+from .steering import STEER_SECONDS, Steer, Steering
+from .turn import Put, Turn, TurnState
+
+
+__all__ = ["Answers"]
+
+logger = logging.getLogger(__name__)
+
+# After an ``error`` event the API sends the terminal event next (recorded); so long it is waited for.
+_ERROR_GRACE = 1.0
+
+
+def _pause(error: APIError) -> float | None:
+    """Return the seconds that the server asks to wait, or None."""
+    asked: float | None = getattr(error, "retry_after", None)
+    return retry_after(error.headers) if asked is None else asked
+
+
+def _waits(lane: Lane) -> bool:
+    """Tell whether the server has a request of this lane, and has not begun with it."""
+    if lane.turn is not None:
+        return lane.turn.state is TurnState.SENT
+    return lane.draining_until is not None and lane.drains_unaccepted
+
+
+class Answers(Books):
+    """The half of a router that hears the server."""
+
+    def _deliver(self, given: Deliver) -> None:
+        for share in shares_of(given.messages):
+            position = 0
+            while position < len(share):
+                lane = self._lane_of(share, position)
+                turn = lane.turn if lane is not None else None
+                if turn is None or turn.state is TurnState.QUEUED:
+                    self._unclaimed(lane, share.decoded()[position])
+                    position += 1
+                else:
+                    position = self._read_turn(turn, share, position)
+            if share.fault is not None:
+                self._unreadable(share)
+
+    def _lane_of(self, share: Share, position: int) -> Lane | None:
+        """Return whose a message is, and learn from it whether the server says so."""
+        lanes = self._lanes
+        lane = lanes.addressed(share.lane)
+        if share.lane is not None:
+            if lane is not None and not lanes.echoed and _waits(lane):
+                lanes.echoed = True
+                self._learned(True)
+                self._advance()  # Others may now run beside it.
+            return lane
+        if lanes.known is False or not lanes.default.free:
+            return lane
+        event = from_raw(share.decoded()[position])
+        if not lanes.echoed and self._shows_no_lanes(event):
+            self._learned(False)
+            return lanes.addressed(None)
+        busy = [each for each in lanes if not each.free]
+        if isinstance(event, ErrorEvent) and len(busy) == 1 and _waits(busy[0]):
+            # Some errors come without their lane (documented), and this can be no other's.
+            return busy[0]
+        return lane
+
+    def _shows_no_lanes(self, event: Event) -> bool:
+        """Tell whether an event without a lane, while a named one waits for its first, is that (inferred)."""
+        lanes = self._lanes
+        if not any(_waits(lane) for lane in lanes):
+            return False
+        if isinstance(event, ErrorEvent):
+            about_names = remedy(from_event(event)) is Remedy.NO_LANES
+            return about_names or (lanes.known is None and event.code not in CONNECTION_CODES)
+        if lanes.known is None:
+            return type(event) is not Event  # Types that no table lists say nothing.
+        return isinstance(event, ResponseStarted)
+
+    def _unreadable(self, share: Share) -> None:
+        """End every turn that may have been meant by a message that cannot be read."""
+        meant = [turn for turn in self._running if turn.state is not TurnState.QUEUED]
+        self.counters.dropped_events += not meant
+        for turn in meant:
+            self._end_early(turn, share.fault_of(turn, self._hide))
+
+    def _read_turn(self, turn: Turn, share: Share, position: int) -> int:
+        mixed = not self._lanes.echoed and len(self._running) > 1
+        reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
+        lane = turn.lane
+        assert lane is not None
+        if reading.last and self._mended(turn, turn.final or turn.error_event):
+            # Whoever reads is told of the second try, and not of an end that was none.
+            reading.items.pop()
+            reading.last = False
+        if turn.state is TurnState.OUTPUT:
+            turn.payload = b""  # It is not sent again.
+        if reading.items:
+            turn.last_event_at = self._now
+            size_bytes = share.size_bytes(position, reading.position)
+            self._actions.append(Append(turn.inbox, reading.items, size_bytes))
+        if reading.useful:
+            self._lanes.trust(lane)
+            self._proven = True
+            self._actions.append(Useful())
+            if self._unhold(turn):
+                self._advance()
+        self.counters.dropped_events += reading.dropped
+        if reading.fault is not None:
+            self._breached(turn, reading.fault, mixed)
+        elif reading.last:
+            self._conclude(turn)
+        else:
+            self._wait_a_little(turn)
+        self._steer_on(turn, reading.steered)
+        if reading.retired is not None:
+            self._retire(reading.retired)
+        return reading.position
+
+    def _breached(self, turn: Turn, fault: RemoteProtocolError, mixed: bool) -> None:
+        """End the turn whose answer broke the protocol, or all that its answer may be mixed with."""
+        if not mixed:
+            self._end_early(turn, fault)
+            return
+        self._learned(False)
+        for other in [*self._running]:
+            if other.state is not TurnState.QUEUED:
+                self._end_early(other, RemoteProtocolError(str(fault), **other.facts()))
+        for other in reversed([*self._running]):
+            self._take_back(other)
+        self._doom()
+        self._advance()
+
+    def _wait_a_little(self, turn: Turn) -> None:
+        """Bound the wait for what has to follow: a successor, or the terminal event behind an error."""
+        if turn.error_at is None and turn.final is not None:
+            turn.error_at = self._now + STEER_SECONDS
+            self._add_usage(turn)
+        elif turn.error_at is None and turn.error_event is not None:
+            turn.error_at = self._now + _ERROR_GRACE
+
+    def _steer_on(self, turn: Turn, settled: list[Steer]) -> None:
+        """Tell steers what they came to, and send those that waited for the response to begin."""
+        self._actions += [Finish(steer.inbox, None) for steer in settled]
+        steering = turn.steering
+        if steering is not None and steering.waiting and turn.response_id and not turn.ended:
+            waiting, steering.waiting = steering.waiting, []
+            for steer in waiting:
+                self._send_steer(turn, steering, steer)
+
+    def _send_steer(self, turn: Turn, steering: Steering, steer: Steer) -> None:
+        assert turn.response_id is not None
+        steering.steers.append(steer)
+        self._actions.append(Send(steer, steer.message(turn.response_id)))
+
+    def _put(self, given: Put) -> None:
+        """Put something into a turn's response, or wait for that to begin."""
+        turn, steer = given.turn, given.steer
+        if turn.ended:
+            steer.come_too_late()
+        elif turn not in self._running and turn not in self._queue:
+            self._report(Astray(given))
+        else:
+            steering = turn.steering = turn.steering or Steering()
+            if turn.state in (TurnState.ACCEPTED, TurnState.OUTPUT) and turn.response_id:
+                self._send_steer(turn, steering, steer)
+            else:
+                steering.waiting.append(steer)
+
+    def _conclude(self, turn: Turn) -> None:
+        """End the turn at its last event, and free the lane."""
+        if turn.final is None:
+            self._end_by_error(turn)
+            return
+        if failure(turn) is not None:
+            self._forget_parent(turn)
+        elif turn.lane is not None and turn.response_id is not None:
+            keeper = turn.continuation.keeper if turn.continuation else None
+            turn.home = self._lanes.keep(turn.lane, turn.response_id, keeper)
+        self._leave(turn)
+        self._finish(turn, None)
+        self._report(Released(turn))
+        self._advance()
+
+    def _end_by_error(self, turn: Turn) -> None:
+        """End the turn with the API's error; the server is done with it, though its terminal event may yet come."""
+        error = refusal(turn)
+        if turn.lane is not None:
+            turn.lane.suspect = True
+        self._forget_parent(turn)
+        self._leave(turn)
+        self._finish(turn, error)
+        self._report(Released(turn))
+        self._advance()
+
+    def _mended(self, turn: Turn, event: Event | None = None) -> bool:
+        """Do about a refusal what can be done, and hold its event back; return whether something can."""
+        if not turn.before_output:
+            return False
+        if turn.final is None and turn.lane is not None:
+            turn.lane.suspect = True
+        error = refusal(turn) if turn.final is None else failure(turn)
+        if error is not None and turn.error_event is not None:
+            # It knows more than the response that failed for it, such as how long to wait.
+            error = refusal(turn)
+        return isinstance(error, APIError) and self._mend(turn, error, event)
+
+    def _mend(self, turn: Turn, error: APIError, event: Event | None) -> bool:
+        what = remedy(error)
+        if what is None or what in turn.remedies:
+            return False
+        if what is Remedy.FULL and (turn.continuation is None or turn.sent_full):
+            return False
+        if what is Remedy.NO_LANES and turn.lane is self._lanes.default:
+            return False
+        asked = _pause(error)
+        if asked is not None and asked > Backoff().longest_retry_after:
+            return False
+        turn.remedies.add(what)
+        turn.refused = (error, event)
+        self._forget_parent(turn)
+        self._leave(turn)
+        self._actions.append(AskAgain(turn))
+        return True
+
+    def _allowed(self, given: Allowed) -> None:
+        """Send a refused turn again, if the budget reaches."""
+        turn = given.key
+        (error, event), turn.refused = turn.refused, None
+        if turn.ended or given.fraction is None:
+            self._end_refused(turn, error, event)
+            return
+        what, about = remedy(error), turn.error_event
+        assert what is not None
+        delay = 0.0
+        if what is Remedy.LATER:
+            delay = Backoff().delay(1, given.fraction, _pause(error))
+        elif what is Remedy.NO_LANES:
+            self._learned(False)
+        raw = {"type": "llmws.retry", "how": what.value, "delay": delay, "reason": str(error)}
+        self._add_usage(turn)
+        self._again(turn, raw, f"{error.code or error.type}, {what.value}", delay)
+        if what is Remedy.ELSEWHERE and self._open and self._retired is None:
+            # What runs here runs on: the server said nothing of that.
+            self._retired = about
+            self._report(Retired(True))
+        self._advance()
+
+    def _end_refused(self, turn: Turn, error: APIError, event: Event | None) -> None:
+        """End a turn that cannot be sent again, just as if nobody had asked."""
+        if event is not None:
+            self._actions.append(Append(turn.inbox, [event], 0))
+        self._finish(turn, error if turn.final is None else None)
+        self._report(Released(turn))
+        self._advance()
+
+    def _forget_parent(self, turn: Turn) -> None:
+        """Note that a continuation that failed took its parent from the lane's cache; a fork leaves it there."""
+        lane = turn.lane
+        if lane is not None and (self._lanes.known is False or lane.turn is turn):
+            self._lanes.keep(lane, None, None)
+
+    def _retire(self, event: ErrorEvent) -> None:
+        logger.info("the server ends this connection: %s", event.code)
+        self._retired = event
+        self._report(Retired(True))
+        for turn in reversed([*self._running]):
+            # Not on a socket that was retired before it was of any use: new ones might be made for ever.
+            if turn.state is TurnState.QUEUED and self._proven:
+                self._take_back(turn)
+            elif turn.state is TurnState.SENT and turn.error_event is None:
+                # Refused together with the connection, which is closed next, or is not.
+                turn.error_event, turn.error_at = event, self._now + _ERROR_GRACE
+        self._advance()
+
+    def _unclaimed(self, lane: Lane | None, raw: dict[str, Any]) -> None:
+        """Look at a message that belongs to no running turn: it may end one that is being drained."""
+        self.counters.dropped_events += 1
+        event = from_raw(raw)
+        if isinstance(event, ErrorEvent) and event.code in CONNECTION_CODES:
+            self._retire(event)
+        elif lane is not None and lane.draining_until is not None:
+            self._drain(lane, event)
+
+    def _drain(self, lane: Lane, event: Event) -> None:
+        """Look for the end of a turn that nobody waits for any more."""
+        refused = isinstance(event, ErrorEvent) and lane.drains_unaccepted
+        if event.type in TERMINAL_TYPES or refused:
+            lane.draining_until, turn, lane.drained = None, lane.drained, None
+            lane.suspect = refused
+            lane.forget()
+            if turn is not None:
+                self._report(Released(turn))
+            self._advance()
+        elif isinstance(event, ResponseStarted):
+            lane.drains_unaccepted = False
+
+    def _learned(self, known: bool) -> None:
+        if self._lanes.known is not False and self._lanes.known is not known:
+            logger.info("the server %s lanes", "has" if known else "has no")
+            self._lanes.known = known
+            self._report(Learned(known))

@@ -1,0 +1,83 @@
+"""What a conversation sees of its session: somebody who opens turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..timeouts import Timeouts
+from ..wire.endpoint import Endpoint
+from .continuation import Continuation
+from .conversation import Conversation
+from .core import Core
+from .http import post_json
+from .legs import Leg
+from .stream import Stream, legs_of
+from .turn import Turn
+
+
+__all__ = ["Host"]
+
+
+class Host:
+    """
+    The ``ConversationHost`` of one session; thread-safe.
+
+    Args:
+        session: Kept alive as long as one of its conversations is.
+        core: Gives the session's moving parts; others in a forked child.
+        endpoint: Where the server is.
+        timeouts: The session's limits.
+        max_frame_bytes: The longest message that the provider takes.
+        retry_uncertain: As of ``Session``.
+    """
+
+    def __init__(
+        self,
+        session: object,
+        core: Callable[[], Core],
+        endpoint: Endpoint,
+        timeouts: Timeouts,
+        max_frame_bytes: int,
+        *,
+        retry_uncertain: bool,
+    ) -> None:
+        self.max_frame_bytes = max_frame_bytes
+        self._session = session
+        self._core = core
+        self._endpoint = endpoint
+        self._timeouts = timeouts
+        self._retry_uncertain = retry_uncertain
+
+    def open_turn(
+        self, continuation: Continuation, *, timeouts: Timeouts | Mapping[str, Any] | None
+    ) -> Stream:
+        """Start a turn; never blocks."""
+        turn = Turn(
+            payload=b"",
+            continuation=continuation,
+            timeouts=self._timeouts.but(timeouts),
+            started_at=time.monotonic(),
+            retry_uncertain=self._retry_uncertain,
+        )
+        core = self._core()
+        stream = Stream(turn, core, self._session)
+        core.submit(turn)
+        return stream
+
+    def register(self, conversation: Conversation) -> None:
+        """Have a conversation moved when its connection is replaced."""
+        self._core().register(conversation)
+
+    def legs(self, turn: Turn) -> Sequence[Leg]:
+        """Return the responses that a turn which has ended came to, in order."""
+        return legs_of(turn)
+
+    def check_may_wait(self) -> None:
+        """Raise ``WouldDeadlockError`` on an I/O thread."""
+        self._core().check_may_wait()
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Post JSON over HTTP and wait for the answer's."""
+        return post_json(self._endpoint, path, body, self._timeouts)

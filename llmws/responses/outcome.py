@@ -1,0 +1,100 @@
+"""What a turn came to, once it has ended: what of it becomes part of the conversation, and the record of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from ..errors import ConfigurationError
+from .chain import Answer, TurnRecord
+from .continuation import Anchor
+from .items import Usage
+from .legs import Leg
+from .pending import Item
+from .replay import input_items, output_items_to_keep
+from .settings import Settings
+from .snapshot import Response
+from .turn import Turn
+
+
+__all__ = ["Running", "outcome_of"]
+
+_COMMITTED = frozenset({"completed", "incomplete"})
+# Of the words of an error, what is kept in a record.
+_MOST_CHARACTERS = 200
+
+
+@attrs.define
+class Running:
+    """
+    A turn whose outcome is not part of the conversation yet.
+
+    Attributes:
+        turn: The turn.
+        given: Its input.
+        settings: Its other fields.
+        taken: How much of its outcome was taken in already.
+    """
+
+    turn: Turn
+    given: Sequence[Item]
+    settings: Settings
+    taken: int = 0
+
+
+def outcome_of(running: Running, legs: Sequence[Leg]) -> list[tuple[Answer | None, TurnRecord]]:
+    """
+    Return what a turn came to.
+
+    Args:
+        running: The turn, which has ended.
+        legs: Its responses, in order.
+
+    Returns:
+        For each response, and for a bad end, what to take in, or None, and the record.
+    """
+    turn, outcome = running.turn, []
+    for index, leg in enumerate(legs):
+        given = running.given if index == 0 else ()
+        outcome.append(_leg_outcome(running, [*given, *input_items(list(leg.given))], leg.response))
+    error = turn.inbox.error
+    if error is not None or not legs:
+        words = f"{type(error).__name__}: {_cut(str(error))}" if error else "It has no response."
+        record = TurnRecord(turn.response_id, None, turn.sent, None, words)
+        outcome.append((None, record))
+    return outcome
+
+
+def _leg_outcome(
+    running: Running, given: Sequence[Item], response: Response
+) -> tuple[Answer | None, TurnRecord]:
+    usage = response.usage and Usage() + response.usage  # Without the wire's object.
+    error = None
+    if response.status not in _COMMITTED:
+        error = _cut(str((response.error or {}).get("message") or "The server does not say why."))
+    record = TurnRecord(response.id or None, response.status, running.turn.sent, usage, error)
+    if response.status not in _COMMITTED:
+        return None, record
+    # A server may be set to keep nothing, whatever it is asked to.
+    stored = running.settings.stored and response.raw.get("store") is not False
+    home = running.turn.home
+    try:
+        output = output_items_to_keep([item.raw for item in response.output], stored=stored)
+    except ConfigurationError as exc:
+        # It could be read, barely, but not be sent back: it nests too deep.
+        return None, attrs.evolve(record, error=str(exc))
+    anchor = Anchor(response.id, 0, stored, home) if response.id else None
+    return Answer(given, output, anchor, running.settings, _waiting_steers(running.turn)), record
+
+
+def _waiting_steers(turn: Turn) -> list[Item]:
+    """Return the steers that the server puts before the outputs that the response waits for."""
+    steers = turn.steering.steers if turn.steering is not None else ()
+    return [
+        item for steer in steers if steer.state == "pending" for item in input_items(steer.items())
+    ]
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= _MOST_CHARACTERS else f"{words[: _MOST_CHARACTERS - 1]}…"
