@@ -95,9 +95,9 @@ def test_escapes_in_an_answer_are_taken_out(chat):
 
 
 def test_an_error_is_told_in_one_line_and_ends_the_pipe(chat):
-    with Server(rule=rules.refuse(500, "broken", "It\nis \x1b[31mbroken.")) as server:
+    with Server(rule=rules.refuse(400, "broken", "It\nis \x1b[31mbroken.")) as server:
         code, out, errors = chat(server.base_url, "One?\nTwo?\n")
-        assert (code, out, errors) == (1, "", "llmws: It is [31mbroken. (500, broken)\n")
+        assert (code, out, errors) == (1, "", "llmws: It is [31mbroken. (400, broken)\n")
         assert len(server.ledger.creates) == 1
 
 
@@ -299,14 +299,14 @@ def test_ctrl_c_in_an_answer_stops_the_answer_and_not_the_program():
 
 
 def test_on_a_terminal_an_error_leads_back_to_the_prompt_and_ctrl_d_leaves():
-    rule = rules.sequence(rules.refuse(500, "broken", "Broken."), rules.text("Hello!"))
+    rule = rules.sequence(rules.refuse(400, "broken", "Broken."), rules.text("Hello!"))
     with (
         Server(rule=rule) as server,
         Terminal("chat", "--base-url", server.base_url) as terminal,
     ):
         terminal.expect("> ")
         terminal.press("One?\n")
-        terminal.expect("llmws: Broken. (500, broken)")
+        terminal.expect("llmws: Broken. (400, broken)")
         terminal.expect("> ")
         terminal.press("Two?\n")
         terminal.expect("Hello!")

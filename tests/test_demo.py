@@ -12,7 +12,7 @@ def saying_more(rule):
             yield event
             if event["type"] == "response.content_part.added":
                 unknown = {**event, "type": "response.output_text.delta", "delta": "Psst!"}
-                request.connection.send(unknown)
+                request.connection.send({**unknown, "stream_id": request.lane})
 
     return lying
 

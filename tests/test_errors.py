@@ -29,6 +29,8 @@ FIELDS = {
     "param": "p",
     "headers": {"a": "b"},
     "retry_after": 2.5,
+    "response": None,
+    "refusal": "No.",
     "retryable": True,
     "body": "words",
     "attempts": 5,

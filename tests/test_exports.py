@@ -20,6 +20,7 @@ ERRORS = sorted(
 PARTIAL = Response.from_wire({"id": "resp_1", "status": "in_progress", "output": []})
 # A value of each field's kind that is not its default.
 SAMPLES = {
+    "response": {"id": "r"}, "refusal": "No.",
     "retryable": None, "retry_after": 2.5, "status": 418, "headers": {"x-request-id": "r"}, "body": "no",
     "attempts": 3, "elapsed": 1.5, "partial": PARTIAL, "response_id": "resp_1", "state": "output",
     "may_have_been_billed": True, "type": "some_error", "code": "some_code", "param": "input",

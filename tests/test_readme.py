@@ -27,7 +27,8 @@ PRINTS = {
     "A `for` loop over chunks, as in a notebook": ["Splitting 17 into 10 and 7.It is 391."],
     "Callbacks, as in a Django view": [""],
     "In the place of an SSE iterator": [RIVERS],
-    "Tool calls": ["It is 22 °C.", "['Danube', 'Rhône', 'Vistula']"],
+    "Conversations": ["It is 22 °C."],
+    "Tools and typed answers by hand": ["It is 22 °C.", "['Danube', 'Rhône', 'Vistula']"],
     "Errors": ["The server has forgotten: send the whole conversation."],
     "Timeouts": [""],
     "Usage and statistics": ["1 1 0\n"],
@@ -137,7 +138,7 @@ def test_the_view_starts_an_answer_and_its_callbacks_save_it(run):
 def test_the_set_up_commands_come_first_and_are_the_ones_promised():
     assert [block.language for block in BLOCKS[:3]] == ["sh", "sh", "python"]
     assert BLOCKS[0].text == "pip install . && llmws demo"
-    assert BLOCKS[1].text == 'pip install -e ".[dev]" && pytest'
+    assert BLOCKS[1].text == 'pip install -e ".[dev]" && pytest -n auto'
 
 
 def test_no_block_is_in_a_language_that_nobody_checks():

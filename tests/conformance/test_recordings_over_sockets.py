@@ -59,7 +59,7 @@ def playing(path, variant, contexts):
     source, gate = path if serve is our_server else read(path), threading.Event()
     with (
         serve(source, gate, ssl_context=server_context, chunk_bytes=chunk_bytes) as base_url,
-        llmws.Session(base_url=base_url, ssl_context=client_context) as session,
+        llmws.Session(base_url=base_url, ssl_context=client_context, lanes=False) as session,
     ):
         yield session, gate
 

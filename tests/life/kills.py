@@ -75,7 +75,8 @@ class Waiters:
     def __init__(self, server: ServerProcess, step: Step) -> None:
         base_url = server.mute_url if step.mute else server.base_url
         self.step = step
-        self.session = llmws.Session("m", base_url=base_url)
+        # One turn at a time, so that the second one waits.
+        self.session = llmws.Session("m", base_url=base_url, lanes=False, max_connections=1)
         self.before = None if step.behind is None else self.session.stream(step.behind)
         if self.before is not None:
             next(self.before.texts())

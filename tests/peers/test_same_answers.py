@@ -75,7 +75,7 @@ def creates(parts):
 
 def answers_of_llmws(server, parts):
     """What llmws makes of each part: text and usage, or the code of the error."""
-    with llmws.Session(api_key=KEY, base_url=server.base_url) as session:
+    with llmws.Session(api_key=KEY, base_url=server.base_url, lanes=False) as session:
         for part in parts:
             fields = dict(part.request)
             ask = session.create if fields.pop("generate", True) else session.warm_up
@@ -156,5 +156,5 @@ def test_the_sdks_sse_stream_gives_what_llmws_gives(server, client, parts):
         pytest.skip(f"the SDK cannot fold this recording: {error!r}")
     assert [theirs] == list(answers_of_llmws(server, parts))
     if not isinstance(theirs, str):
-        with llmws.Session(api_key=KEY, base_url=server.base_url) as session:
+        with llmws.Session(api_key=KEY, base_url=server.base_url, lanes=False) as session:
             assert list(session.stream(**part.request).texts()) == deltas

@@ -21,7 +21,10 @@ import llmws
 
 __all__ = ["application", "session", "urlpatterns"]
 
-session = llmws.Session("m", base_url=os.environ["LLMWS_TEST_URL"], api_key="none")
+# One connection and one lane, so that the server of all these tests starts no thread in the middle of one.
+session = llmws.Session(
+    "m", base_url=os.environ["LLMWS_TEST_URL"], api_key="none", lanes=False, max_connections=1
+)
 session.create("before any worker")
 answers: dict[str, str] = {}
 streams: weakref.WeakSet[llmws.Stream] = weakref.WeakSet()
