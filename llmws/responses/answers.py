@@ -106,10 +106,13 @@ class Answers(Books):
         reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
         lane = turn.lane
         assert lane is not None
-        if reading.last and self._mended(turn, turn.final or turn.error_event):
+        doubtful = reading.last and self._doubtful(turn)
+        mended = (
+            reading.last and not doubtful and self._mended(turn, turn.final or turn.error_event)
+        )
+        if mended:
             # Whoever reads is told of the second try, and not of an end that was none.
             reading.items.pop()
-            reading.last = False
         if turn.state is TurnState.OUTPUT:
             turn.payload = b""  # It is not sent again.
         if reading.items:
@@ -125,14 +128,28 @@ class Answers(Books):
         self.counters.dropped_events += reading.dropped
         if reading.fault is not None:
             self._breached(turn, reading.fault, mixed)
-        elif reading.last:
+        elif doubtful:
+            turn.doubtful = True
+            self._end_early(turn, refusal(turn))
+        elif reading.last and not mended:
             self._conclude(turn)
-        else:
+        elif not mended:
             self._wait_a_little(turn)
         self._steer_on(turn, reading.steered)
         if reading.retired is not None:
             self._retire(reading.retired)
         return reading.position
+
+    def _doubtful(self, turn: Turn) -> bool:
+        """
+        Tell whether an error that ends a turn may have been another turn's.
+
+        One without a lane goes to the default lane. While others run, it may be theirs: what it ended is not sent again
+        then, and what the server still sends for it is waited for and dropped.
+        """
+        alone = len(self._running) == 1 and sum(not lane.free for lane in self._lanes) == 1
+        at_default = turn.lane is self._lanes.default and self._lanes.known is not False
+        return turn.final is None and at_default and not alone
 
     def _breached(self, turn: Turn, fault: RemoteProtocolError, mixed: bool) -> None:
         """End the turn whose answer broke the protocol, or all that its answer may be mixed with."""
@@ -281,11 +298,13 @@ class Answers(Books):
         logger.info("the server ends this connection: %s", event.code)
         self._retired = event
         self._report(Retired(True))
+        # Of several it is not known which one the server would not take: they may run, until the link is lost.
+        alone = len(self._running) == 1
         for turn in reversed([*self._running]):
             # Not on a socket that was retired before it was of any use: new ones might be made for ever.
             if turn.state is TurnState.QUEUED and self._proven:
                 self._take_back(turn)
-            elif turn.state is TurnState.SENT and turn.error_event is None:
+            elif turn.state is TurnState.SENT and turn.error_event is None and alone:
                 # Refused together with the connection, which is closed next, or is not.
                 turn.error_event, turn.error_at = event, self._now + _ERROR_GRACE
         self._advance()
@@ -305,7 +324,6 @@ class Answers(Books):
         if event.type in TERMINAL_TYPES or refused:
             lane.draining_until, turn, lane.drained = None, lane.drained, None
             lane.suspect = refused
-            lane.forget()
             if turn is not None:
                 self._report(Released(turn))
             self._advance()

@@ -233,9 +233,10 @@ class Books:
             for lane in self._lanes
             if lane.draining_until is not None and lane.draining_until <= self._now
         ]
-        # With lanes the others go on, and what they cache is worth more than one that is stuck.
-        going_on = self._lanes.known and not (self._lanes.full or self._retired or self._closing)
-        if overdue and not self._running and not going_on:
+        # With lanes conversations go on, and what they have cached is worth more than a lane that is stuck.
+        going_on = self._lanes.known and any(lane.keeper is not None for lane in self._lanes)
+        ending = self._lanes.full or self._retired or self._closing
+        if overdue and not self._running and (ending or not going_on):
             self._doomed = True
             return
         for lane in overdue:

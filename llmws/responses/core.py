@@ -162,7 +162,7 @@ class Core:
             raise
 
     def _released_bytes(self) -> int:
-        return sum(slot.lanes.counters.released_bytes for slot in self.pool.all_slots)
+        return sum(counters.released_bytes for counters in self.pool.counters()[1])
 
     def post(self, given: Any) -> None:
         """Hand something about a turn to its router; takes no lock."""

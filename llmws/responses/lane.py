@@ -94,11 +94,11 @@ class LaneSet:
         """Begin anew with a fresh socket, whose server knows none of the names."""
         self.default = Lane(None, self._owner)
         self._named: dict[str, Lane] = {}
+        self._all = [self.default]
         self.echoed = False
 
     def __iter__(self) -> Iterator[Lane]:
-        yield self.default
-        yield from self._named.values()
+        return iter(self._all)
 
     def __contains__(self, lane: object) -> bool:
         return isinstance(lane, Lane) and self.find(lane.name) is lane
@@ -120,7 +120,7 @@ class LaneSet:
     @property
     def quiet(self) -> bool:
         """Whether nothing runs and nothing is drained."""
-        return all(lane.free for lane in self)
+        return not [lane for lane in self._all if not lane.free]
 
     @property
     def full(self) -> bool:
@@ -184,6 +184,7 @@ class LaneSet:
     def _new(self) -> Lane:
         name = f"llmws-{len(self._named) + 1}"
         lane = self._named[name] = Lane(name, self._owner)
+        self._all.append(lane)
         return lane
 
     def addressed(self, name: str | None) -> Lane | None:

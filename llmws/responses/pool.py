@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -21,8 +21,9 @@ import attrs
 from ..errors import ConnectError, fresh
 from ..wire.connection import Connection
 from ..wire.monitor import Gate
-from ..wire.ports import Tap
+from ..wire.ports import Counters, Tap
 from .capabilities import Capabilities
+from .ends import LaneCounters
 from .lane import Lane
 from .lanes import Lanes
 from .reports import (
@@ -112,7 +113,8 @@ class Pool:
         self.rotations = 0  # Written under the lock.
         self._stopped = False
         self._homes: dict[str, Slot] = {}
-        self._past: list[Slot] = []  # They have ended, or soon will; their counters count.
+        self._past: list[Slot] = []  # They end soon, or have; their counters count.
+        self._gone = (Counters(), LaneCounters())  # Of those that are forgotten.
         self.renew()
         self._slots = [self._new_slot()]
 
@@ -132,7 +134,11 @@ class Pool:
         Raises:
             ConnectError: The system has no thread for the connection.
         """
-        self._send(turn, self._place(turn), moved=False)
+        slot = self._place(turn)
+        self._send(turn, slot, moved=False)
+        if self._better_elsewhere(slot):
+            # It was placed while nothing was known of lanes, and posted after that had been settled for all others.
+            slot.connection.post_quietly(GiveBack())
 
     def _send(self, turn: Turn, slot: Slot, *, moved: bool) -> None:
         try:
@@ -143,9 +149,6 @@ class Pool:
             raise
         if self._stopped:
             slot.connection.stop()  # It may have been made while the others were stopped.
-        elif self._better_elsewhere(slot):
-            # It was placed while nothing was known of lanes, and posted after that had been settled for all others.
-            slot.connection.post_quietly(GiveBack())
 
     def _better_elsewhere(self, slot: Slot) -> bool:
         """Tell whether turns wait on one connection while another has room."""
@@ -161,19 +164,19 @@ class Pool:
         """How many turns run at once on a connection, by what is known."""
         return self._capacity if self._lanes_known else 1
 
-    def _place(self, turn: Turn) -> Slot:
+    def _place(self, turn: Turn, returned_by: Slot | None = None) -> Slot:
         with self._lock:
-            slot = self._slot_for(turn)
+            slot = self._slot_for(turn, returned_by)
             slot.turns.add(turn)
             turn.slot = slot
             return slot
 
-    def _slot_for(self, turn: Turn) -> Slot:
-        """Choose a connection; the caller holds the lock."""
+    def _slot_for(self, turn: Turn, returned_by: Slot | None) -> Slot:
+        """Choose a connection, not by memory one that has just returned the turn; the caller holds the lock."""
         if self._stopped:
             return [*self._slots, *self._past][0]  # It refuses the turn.
         accepting = [slot for slot in self._slots if slot.accepts]
-        home = self._home(turn, accepting)
+        home = self._home(turn, [slot for slot in accepting if slot is not returned_by])
         if home is not None:
             return home
         # An unknown server is asked one thing at a time until it has shown whether it has lanes.
@@ -192,12 +195,12 @@ class Pool:
     def _home(self, turn: Turn, accepting: list[Slot]) -> Slot | None:
         """Return the connection whose server remembers what a turn goes on from."""
         known = self._homes.get(turn.parent_id or "")
-        if known is not None and known.accepts:
+        if known in accepting:
             return known
         anchors = turn.continuation.anchors if turn.continuation is not None else ()
         for home in (turn.home, *(anchor.home for anchor in anchors)):
             for slot in accepting:
-                if isinstance(home, Lane) and home.owner is slot.lanes:
+                if isinstance(home, Lane) and home.owner is slot.lanes and home.cached:
                     return slot
         return None
 
@@ -257,7 +260,7 @@ class Pool:
         with self._lock:
             slot.turns.discard(turn)
         try:
-            self._send(turn, self._place(turn), moved=True)
+            self._send(turn, self._place(turn, slot), moved=True)
         except ConnectError as exc:
             turn.inbox.end(fresh(exc))
 
@@ -286,8 +289,14 @@ class Pool:
         slot.leaving = True
         self._homes = {name: home for name, home in self._homes.items() if home is not slot}
         if slot in self._slots:
+            self._past.append(
+                slot
+            )  # First: who looks without the lock is to find it in one of them.
             self._slots.remove(slot)
-            self._past.append(slot)
+        for over in [each for each in self._past if each.connection.over]:
+            self._past.remove(over)
+            _add(self._gone[0], over.connection.counters)
+            _add(self._gone[1], over.lanes.counters)
 
     def _forward(self, slot: Slot, given: Any) -> None:
         current = given.turn.slot
@@ -357,9 +366,17 @@ class Pool:
 
     @property
     def all_slots(self) -> list[Slot]:
-        """All connections there ever were."""
+        """The connections that are there now, and those that may not have ended yet."""
         with self._lock:
             return [*self._past, *self._slots]
+
+    def counters(self) -> tuple[list[Counters], list[LaneCounters]]:
+        """Return what all connections and their routers counted, also those that are no more."""
+        with self._lock:
+            slots = [*self._past, *self._slots]
+            wire = [slot.connection.counters for slot in slots]
+            lanes = [slot.lanes.counters for slot in slots]
+            return [self._gone[0], *wire], [self._gone[1], *lanes]
 
     @property
     def tap(self) -> Tap | None:
@@ -381,6 +398,12 @@ class Pool:
         for slot in [*self._slots, *self._past]:
             slot.connection.stop()
 
-    def connections(self) -> Iterable[Connection]:
-        """Return every connection whose thread may still run."""
-        return [slot.connection for slot in self.all_slots]
+    def connections(self) -> list[Connection]:
+        """Return every connection whose thread may still run; takes no lock, for finalizers ask."""
+        return [slot.connection for slot in (*self._slots, *self._past)]
+
+
+def _add(base: Any, more: Any) -> None:
+    """Add counters to others of their kind."""
+    for field in attrs.fields(type(base)):
+        setattr(base, field.name, getattr(base, field.name) + getattr(more, field.name))

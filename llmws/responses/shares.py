@@ -23,6 +23,7 @@ __all__ = ["Share", "shares_of"]
 
 Message = bytes | bytearray
 
+_ERROR_TYPES = ("error", "response.error")
 # How much of a message that cannot be read is kept.
 _FAULT_BYTES = 512
 
@@ -120,7 +121,22 @@ def _hashable(name: Any) -> str | None:
 
 
 def _raw_shares(messages: Sequence[Message], raws: list[dict[str, Any]]) -> list[Share]:
-    return _by_lane([raw.get("stream_id") for raw in raws], messages, None, raws)
+    """Cut by lanes, but for errors without one: whose such a one is hangs on all that came before it."""
+    names = [raw.get("stream_id") for raw in raws]
+    if names.count(None) in (0, len(names)):
+        return _by_lane(names, messages, None, raws)
+    shares, start = [], 0
+    ends = [
+        place
+        for place, raw in enumerate(raws)
+        if names[place] is None and raw.get("type") in _ERROR_TYPES
+    ]
+    for cut in sorted({0, *ends, *(end + 1 for end in ends), len(raws)}):
+        if start < cut:
+            part = slice(start, cut)
+            shares += _by_lane(names[part], messages[part], None, raws[part])
+        start = cut
+    return shares
 
 
 def _decoded(messages: Sequence[Message]) -> list[dict[str, Any]] | None:

@@ -57,17 +57,14 @@ class Stats:
     @classmethod
     def of(cls, pool: Pool) -> Stats:
         """Add up what the connections of a pool did."""
-        slots = pool.all_slots
+        wire, lanes = pool.counters()
         sums = {
             name: sum(getattr(counters, name) for counters in group)
-            for group, names in (
-                ([slot.connection.counters for slot in slots], _OF_CONNECTIONS),
-                ([slot.lanes.counters for slot in slots], _OF_LANES),
-            )
+            for group, names in ((wire, _OF_CONNECTIONS), (lanes, _OF_LANES))
             for name in names
         }
-        warm_ups = sum((slot.lanes.counters.warm_up_usage for slot in slots), Usage())
-        now = sum(not slot.leaving and not slot.connection.over for slot in slots)
+        warm_ups = sum((counters.warm_up_usage for counters in lanes), Usage())
+        now = sum(not slot.leaving and not slot.connection.over for slot in pool.all_slots)
         return cls(connections=now, rotations=pool.rotations, warm_up_usage=warm_ups, **sums)
 
 
@@ -87,4 +84,4 @@ _OF_LANES = (
 
 def usage_of(pool: Pool) -> Usage:
     """Return the tokens of all turns of a pool, failed and incomplete ones too; warm-ups are not among them."""
-    return sum((slot.lanes.counters.usage for slot in pool.all_slots), Usage())
+    return sum((counters.usage for counters in pool.counters()[1]), Usage())

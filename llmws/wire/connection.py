@@ -282,6 +282,7 @@ class Connection:
         self._dialling.abandon()
         live_connections.discard(self)
         poll.close()
+        self._thread_id = None  # The system gives it to another thread.
         self._stopped.set()
         self._refuse_posts()
 
@@ -359,8 +360,6 @@ class Connection:
             logger.info("%s: dialling again in %.2f s: %s", self.name, action.delay, action.error)
         elif isinstance(action, GaveUp):
             logger.warning("%s: %s", self.name, action.error)
-
-    # Dialling.
 
     def _start_dial(self, action: Dial) -> None:
         self.counters.dials += 1

@@ -408,7 +408,7 @@ BREAKS = (
     Break(
         "send a conversation to a connection that does not know it",
         "responses/pool.py",
-        "if isinstance(home, Lane) and home.owner is slot.lanes:",
+        "if isinstance(home, Lane) and home.owner is slot.lanes and home.cached:",
         "if False:",
         (POOL,),
     ),

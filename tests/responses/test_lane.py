@@ -121,10 +121,11 @@ def test_where_the_cache_is_one_a_response_replaces_all_others():
     made = lanes()
     first, second = lease(made), lease(made)
     made.keep(first, "a", "keeper")
+    made.keep(second, "b", "other")
     made.known = False
-    assert made.keep(second, "b", "other") is made.default
-    assert (made.holder("a"), made.holder("b")) == (None, made.default)
-    assert second.cached is None
+    assert made.keep(second, "c", "other") is made.default
+    assert [made.holder(name) for name in "abc"] == [None, None, made.default]
+    assert (second.cached, second.keeper) == (None, None)
 
 
 def test_a_lane_of_another_socket_is_not_among_these():
@@ -165,8 +166,8 @@ def test_before_an_echo_the_default_lane_is_only_taken_when_nothing_else_runs():
 @pytest.mark.parametrize(("known", "others"), [(True, False), (False, True)])
 def test_a_late_event_may_be_of_any_lane_if_answers_have_no_names(known, others):
     made = lanes(known)
-    lane = Lane("llmws-1", suspect=True)
-    made._named["llmws-1"] = lane
+    lane = made._new()
+    lane.suspect = True
     assert made.suspects(lane)
     assert made.suspects(made.default) is others
     made.trust(made.default)

@@ -558,6 +558,17 @@ def test_the_refusal_of_a_cancelled_turn_drains_its_lane_too(work):
     assert work.say(error()) == [Send(following, b"2")]
 
 
+@pytest.mark.parametrize("said", [error(), completed("1")])
+def test_what_comes_behind_the_end_of_the_draining_is_not_the_next_turns(work, said):
+    turn, following = work.sent(), work.submit(b"2")
+    work.step(cancel(turn))
+    work.say(said)
+    work.written(following)
+    work.say(completed("1", "failed"))
+    # Behind an error a terminal event may follow; behind that nothing does.
+    assert following.ended is (said["type"] != "error")
+
+
 def test_an_error_in_mid_answer_does_not_end_the_draining(work):
     turn, following = work.sent(), work.submit(b"2")
     work.say(created())

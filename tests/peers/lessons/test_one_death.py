@@ -42,7 +42,10 @@ def test_sixteen_turns_end_each_by_its_own_state_and_those_of_another_connection
                 steps[number].let(events)
             expected[number] = state
         for number, state in expected.items():
-            until(lambda number=number, state=state: streams[int(number)].state == state)
+            stream, text = streams[int(number)], "one two" if state == "output" else ""
+            until(
+                lambda s=stream, state=state, text=text: (s.state, s.snapshot.text) == (state, text)
+            )
 
         proxy.strike(Plan("reset"), connection=1)
         for number, state in expected.items():

@@ -6,8 +6,6 @@ import contextlib
 import gc
 import threading
 
-import pytest
-
 from tests.peers.lessons.scene import PATIENCE, TEXT, opened
 from tests.responses.acting import in_threads
 
@@ -20,7 +18,6 @@ def retire(session):
     assert slot.connection.join(PATIENCE)
 
 
-@pytest.mark.xfail(strict=True, reason="A connection that is over keeps the id of its thread.")
 def test_a_thread_that_is_begun_after_it_is_not_taken_for_its_io_thread():
     # The system gives the ids of threads that have ended to new ones.
     with opened() as (_, session):
@@ -31,9 +28,6 @@ def test_a_thread_that_is_begun_after_it_is_not_taken_for_its_io_thread():
             assert answers == [TEXT] * 3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Counters are added up over all connections there ever were."
-)
 def test_a_connection_that_is_over_is_not_kept():
     with opened() as (_, session):
         turns = 10
@@ -48,9 +42,6 @@ def test_a_connection_that_is_over_is_not_kept():
         assert session.usage.output_tokens == 3 * (turns + 1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Whether a thread is an I/O thread is asked under the pool's lock."
-)
 def test_a_finalizer_may_close_a_session_wherever_the_collector_strikes():
     class Owner:
         def __init__(self, session):
