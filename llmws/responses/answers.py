@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import APIError, RemoteProtocolError
 from ..wire.backoff import Backoff, retry_after
@@ -14,7 +14,7 @@ from .books import Books
 from .ends import failure, refusal
 from .events import TERMINAL_TYPES, Event, ResponseStarted, from_raw
 from .lane import Lane
-from .reading import read
+from .reading import Reading, read
 from .refusals import Remedy, remedy
 from .reports import Astray, Learned, Released, Retired
 from .shares import Share, shares_of
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # After an ``error`` event the API sends the terminal event next (recorded); so long it is waited for.
 _ERROR_GRACE = 1.0
+
+_End = Literal["open", "over", "mended", "doubtful"]
 
 
 def _pause(error: APIError) -> float | None:
@@ -106,11 +108,8 @@ class Answers(Books):
         reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
         lane = turn.lane
         assert lane is not None
-        doubtful = reading.last and self._doubtful(turn)
-        mended = (
-            reading.last and not doubtful and self._mended(turn, turn.final or turn.error_event)
-        )
-        if mended:
+        end = self._end_of(turn, reading)
+        if end == "mended":
             # Whoever reads is told of the second try, and not of an end that was none.
             reading.items.pop()
         if turn.state is TurnState.OUTPUT:
@@ -128,17 +127,29 @@ class Answers(Books):
         self.counters.dropped_events += reading.dropped
         if reading.fault is not None:
             self._breached(turn, reading.fault, mixed)
-        elif doubtful:
-            turn.doubtful = True
-            self._end_early(turn, refusal(turn))
-        elif reading.last and not mended:
-            self._conclude(turn)
-        elif not mended:
-            self._wait_a_little(turn)
+        else:
+            self._settle(turn, end)
         self._steer_on(turn, reading.steered)
         if reading.retired is not None:
             self._retire(reading.retired)
         return reading.position
+
+    def _end_of(self, turn: Turn, reading: Reading) -> _End:
+        """Return what the last message that was read makes of the turn."""
+        if not reading.last:
+            return "open"
+        if self._doubtful(turn):
+            return "doubtful"
+        return "mended" if self._mended(turn, turn.final or turn.error_event) else "over"
+
+    def _settle(self, turn: Turn, end: _End) -> None:
+        if end == "open":
+            self._wait_a_little(turn)
+        elif end == "over":
+            self._conclude(turn)
+        elif end == "doubtful":
+            turn.doubtful = True
+            self._end_early(turn, refusal(turn))
 
     def _doubtful(self, turn: Turn) -> bool:
         """

@@ -169,7 +169,6 @@ class LanesMachine(RuleBasedStateMachine):
     def send(self, action: Send) -> None:
         assert self.open, "a request without a socket"
         book = self.book(action.key)
-        assert not book.turn.ended
         raw = json.loads(action.message)
         lane = raw.get("stream_id")
         unfinished = [each for each in self.server.unfinished if not each.failing]
@@ -350,6 +349,7 @@ class LanesMachine(RuleBasedStateMachine):
         for _ in range(min(count, len(self.outbox))):
             book, message = self.outbox[0]
             if self.writing is None:
+                assert not book.turn.ended
                 self.writing = self.server.read(message)
                 self.check_leave(book)
                 book.attempts.append(self.writing)
