@@ -139,6 +139,7 @@ class Books:
             return
         self._lanes.lease(lane, turn)
         turn.lane = turn.home = lane
+        turn.before = (lane.last_id, lane.last_number)
         turn.suspicious = self._lanes.suspects(lane)
         self._running.append(turn)
         self._actions.append(Send(turn, message))
@@ -250,6 +251,8 @@ class Books:
         """Take a turn off its lane."""
         if turn in self._running:
             self._running.remove(turn)
+        if turn.lane is not None:
+            self._lanes.left(turn.lane, turn.response_id, turn.next_number)
         self._unhold(turn)
         if turn.lane is not None and turn.lane.turn is turn:
             turn.lane.turn = None

@@ -34,6 +34,8 @@ class Lane:
         drains_unaccepted: Whether the server may yet refuse it.
         suspect: Whether the turn before ended by an error without a terminal event: until the next
             ``response.created`` an event may still be its.
+        last_id: The response of the last turn that has ended here, or None.
+        last_number: The sequence number that would have come next in it, or None.
         used: When it was last given to a turn, as a count.
         cached: The response that the server keeps for this lane, or None.
         keeper: The conversation that goes on from there, or None.
@@ -47,6 +49,8 @@ class Lane:
     drained: Any = None
     drains_unaccepted: bool = False
     suspect: bool = False
+    last_id: str | None = None
+    last_number: int | None = None
     used: int = 0
     cached: str | None = None
     keeper: object | None = None
@@ -203,6 +207,11 @@ class LaneSet:
         """Note that the server has begun with the turn of this lane."""
         for each in self._like(lane):
             each.suspect = False
+
+    def left(self, lane: Lane, response_id: str | None, number: int | None) -> None:
+        """Note the turn that has ended on a lane, so that what still comes for it is known."""
+        for each in self._like(lane):
+            each.last_id, each.last_number = response_id, number
 
     def _like(self, lane: Lane) -> Iterable[Lane]:
         """Return the lanes whose answers cannot be told from this one's."""

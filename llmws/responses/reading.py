@@ -16,7 +16,14 @@ import attrs
 from ..errors import RemoteProtocolError
 from .apierrors import CONNECTION_CODES, ErrorEvent
 from .entries import Entry
-from .events import TYPES, Event, ResponseFinished, ResponseStarted, SteerEvent, from_raw
+from .events import (
+    TYPES,
+    Event,
+    ResponseFinished,
+    ResponseStarted,
+    SteerEvent,
+    from_raw,
+)
 from .shares import Share
 from .steering import Steer
 from .turn import Turn, TurnState
@@ -136,6 +143,9 @@ def _take(
 ) -> bool:
     """Take one message; return whether nothing more is to be read for the turn."""
     number = event.raw.get("sequence_number")
+    if turn.state is TurnState.SENT and _is_older(turn, event, number):
+        reading.dropped += 1
+        return False
     if number is not None:
         expected = turn.next_number
         if expected is not None and number == expected:
@@ -149,6 +159,15 @@ def _take(
     if turn.state is TurnState.OUTPUT or _begins_output(turn, event, reading):
         reading.items.append(event)
     return False
+
+
+def _is_older(turn: Turn, event: Event, number: Any) -> bool:
+    """Tell whether an event that comes before ``response.created`` is still the lane's last turn's."""
+    last_id, last_number = turn.before
+    if isinstance(event, ResponseFinished):
+        return last_id is not None and event.response_id == last_id
+    # A refusal counts from its own beginning; what counts on from another answer belongs to that.
+    return isinstance(event, ErrorEvent) and bool(number) and number == last_number
 
 
 def _reached(

@@ -76,6 +76,7 @@ class Turn:
         error_event: An ``error`` after ``response.created``, whose terminal event is awaited.
         suspicious: Whether an event before ``response.created`` may still be the lane's last turn's, which ended by an
             error without a terminal event.
+        before: The response of the lane's turn before, and the number that would have come next in it; None if unknown.
         replayed: Whether it was sent a second time without the server's leave.
         doubtful: Whether the server may have worked on it before it was sent again.
         continuation: What it goes on from, if it is a conversation's; ``payload`` is empty then.
@@ -105,6 +106,7 @@ class Turn:
     final: ResponseFinished | None = None
     error_event: ErrorEvent | None = None
     suspicious: bool = False
+    before: tuple[str | None, int | None] = (None, None)
     replayed: bool = False
     doubtful: bool = False
     continuation: Continuation | None = None

@@ -36,6 +36,7 @@ CONNECTION, LINK, FRAMING = ("wire/test_connection.py", "wire/test_link.py", "wi
 LANES, STREAM = ("responses/test_lanes.py", "responses/test_stream.py")
 READING, SESSION = ("responses/test_reading.py", "responses/test_session.py")
 MANY, MACHINE = ("responses/test_lanes_many.py", "responses/test_lanes_machine.py")
+TALKS, KNOWN = ("responses/test_lanes_talks.py", "responses/test_lanes_known.py")
 RETRIES, POOL = ("responses/test_refusals.py", "responses/test_pool.py")
 
 BREAKS = (
@@ -368,14 +369,14 @@ BREAKS = (
         "responses/lane.py",
         "            given_away.forget()\n",
         "            pass\n",
-        (MANY,),
+        (TALKS,),
     ),
     Break(
         "let the source of a fork go on before the fork has begun",
         "responses/lane.py",
         "lane.free and not lane.forks and told_apart",
         "lane.free and told_apart",
-        (MANY,),
+        (TALKS,),
     ),
     Break(
         "give the default lane what has the name of another",
@@ -389,7 +390,7 @@ BREAKS = (
         "responses/reading.py",
         "if mixed and _begins_another(turn, event):",
         "if False:",
-        (MANY,),
+        (KNOWN,),
     ),
     Break(
         "end all turns with their socket, begun or not",
@@ -403,7 +404,7 @@ BREAKS = (
         "responses/books.py",
         "        if self._owed:\n            self._give_back_some()\n",
         "",
-        (MANY,),
+        (KNOWN,),
     ),
     Break(
         "send a conversation to a connection that does not know it",

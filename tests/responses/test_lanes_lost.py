@@ -151,3 +151,28 @@ def test_a_stream_shows_the_loss_of_a_link_before_its_request_was_written():
         assert first.type == "meta"
         assert (first.metadata["attempt"], first.metadata["reason"]) == (1, "restart")
         assert [create["input"] for create in server.creates] == ["one"]
+
+
+def test_what_comes_late_of_an_answer_is_not_taken_for_the_next_turns_refusal():
+    # An error behind the end, as one server sent: it counts on, and so it is the last turn's.
+    work = Lanework().opened()
+    work.sent()
+    work.say({**created("r1"), "sequence_number": 0}, {**delta(), "sequence_number": 1})
+    work.say({**completed("r1"), "sequence_number": 2})
+    turn = work.sent()
+    work.say({**error("rate_limit_exceeded"), "sequence_number": 3})
+    work.say({**completed("r1", "failed"), "sequence_number": 4})
+    assert not turn.ended
+    assert work.lanes.counters.dropped_events == 2
+    work.say({**created("r2"), "sequence_number": 0}, {**completed("r2"), "sequence_number": 1})
+    assert turn.response_id == "r2"
+    assert turn.inbox.error is None
+
+
+def test_a_refusal_that_counts_from_its_own_beginning_is_the_turns():
+    work = Lanework().opened()
+    work.sent()
+    work.say({**created("r1"), "sequence_number": 0}, {**completed("r1"), "sequence_number": 1})
+    turn = work.sent()
+    work.say({**error(), "sequence_number": 0})
+    assert turn.ended

@@ -500,6 +500,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.closing = self.closing or isinstance(how, Retire)
         if not isinstance(how, Retire):
             self.wanted = False
+            self.outbox = self.outbox[:1] if self.writing else []  # The link forgets the rest.
         self.step(how)
         if isinstance(how, Retire):
             assert not self.work.lanes._queue

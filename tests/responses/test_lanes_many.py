@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
-import attrs
 import pytest
 
 from llmws.errors import (
     APIError,
     IdleTimeout,
-    PreviousResponseNotFoundError,
     RemoteProtocolError,
     StreamCancelledError,
     StreamInterruptedError,
 )
 from llmws.responses import shares
 from llmws.responses.capabilities import Capabilities
-from llmws.responses.continuation import Anchor, Continuation, Keeper
-from llmws.responses.reports import (
-    Aged,
-    Astray,
-    GiveBack,
-    Idle,
-    Learn,
-    Learned,
-    Released,
-    Retire,
-    Retired,
-    Returned,
-    TryAgain,
-)
-from llmws.responses.settings import Settings
-from llmws.responses.transcript import Transcript
-from llmws.responses.turn import Cancel, Submit, Turn, TurnState
-from llmws.wire import jsoncodec
+from llmws.responses.entries import opened
+from llmws.responses.reports import Idle, Released, Retire, Retired, Returned
+from llmws.responses.turn import Submit, TurnState
 from llmws.wire.ports import Crashed
-from llmws.wire.steps import (
-    Drop,
-    Finished,
-    Lost,
-    Opened,
-    Send,
-    Started,
-    Stop,
-    Tick,
-    Useful,
-    Want,
-    Withdraw,
-)
+from llmws.wire.steps import Drop, Lost, Opened, Send, Stop, Tick, Useful, Want, Withdraw
 from tests.responses.lanework import (
     FOREVER,
     LIMIT,
@@ -57,109 +26,25 @@ from tests.responses.lanework import (
     created,
     delta,
     error,
-    event,
     failure,
     types,
 )
-
-
-class Work(Lanework):
-    """A router whose requests are never empty, so that a name can be put into them."""
-
-    def turn(self, payload=b'{"n":0}', timeouts=FOREVER, **fields):
-        return super().turn(payload, timeouts, **fields)
-
-    def submit(self, payload=b'{"n":0}', **fields):
-        return super().submit(payload, **fields)
-
-
-OPENAI = Capabilities(lanes=True, max_active=16, max_lanes=32)
-SETTINGS = Settings.of({"store": False})
+from tests.responses.manylanes import (
+    Chat,
+    Work,
+    accept,
+    begin,
+    cancel,
+    lanes,
+    on,
+    requests,
+    running,
+)
 
 
 @pytest.fixture
 def work() -> Lanework:
     return lanes()
-
-
-def lanes(known: bool | None = True, **options) -> Lanework:
-    capabilities = attrs.evolve(OPENAI, lanes=known)
-    return Work(capabilities=capabilities, **options).opened()
-
-
-def on(lane, *raws):
-    """Say of events whose they are."""
-    return [raw if lane is None else {**raw, "stream_id": lane} for raw in raws]
-
-
-def requests(wanted):
-    """Return the lanes and the rest of what is to be sent."""
-    sent = [json.loads(action.message) for action in wanted if isinstance(action, Send)]
-    return [(request.pop("stream_id", None), request) for request in sent]
-
-
-def begin(work, turn):
-    """Submit a turn that may begin; return the lane that it goes out on, and what is sent."""
-    ((lane, request),) = requests(work.step(Submit(turn)))
-    work.written(turn)
-    return lane, request
-
-
-def running(work, count):
-    """Begin so many turns; return them by their lanes."""
-    turns = [work.turn() for _ in range(count)]
-    return {begin(work, turn)[0]: turn for turn in turns}
-
-
-def accept(work, turns):
-    for lane in turns:
-        work.say(*on(lane, created(f"r-{lane}")))
-
-
-def cancel(turn, hard=False):
-    return Cancel(turn, "The turn was cancelled.", hard)
-
-
-class Chat:
-    """A conversation: what is kept of it, and the turns that go on from there."""
-
-    def __init__(self, work, items=(), anchors=(), keeper=None):
-        self.work = work
-        self.transcript = Transcript(items)
-        self.anchors = anchors
-        self.keeper = keeper or Keeper()
-
-    def turn(self, text="hello", forked=False, **fields):
-        continuation = Continuation(
-            anchors=self.anchors,
-            forked=forked,
-            keeper=self.keeper,
-            settings=SETTINGS,
-            history=self.transcript.window(),
-            given=(jsoncodec.encode({"text": text}),),
-        )
-        return self.work.turn(b"", continuation=continuation, **fields)
-
-    def settle(self, turn, stored=False):
-        """Note that a turn was answered."""
-        assert turn.inbox.error is None
-        self.transcript.extend(turn.continuation.given)
-        self.anchors = (Anchor(turn.response_id, len(self.transcript), stored, turn.home),)
-
-    def fork(self):
-        return Chat(self.work, self.transcript.items, self.anchors)
-
-    def answered(self, text="hello"):
-        """Have one whole turn, and return its lane and request."""
-        turn = self.turn(text)
-        lane, request = begin(self.work, turn)
-        self.work.say(*on(lane, created(f"r-{text}"), completed(f"r-{text}")))
-        self.settle(turn)
-        return lane, request
-
-
-def texts(request):
-    return [item["text"] for item in request["input"]]
 
 
 # Which lane a turn gets.
@@ -236,6 +121,15 @@ def test_a_server_of_which_the_limits_are_not_known_is_given_those_that_are_docu
     assert work.step(Submit(work.turn())) == []
 
 
+def test_requests_over_a_socket_that_carried_one_before_are_counted(work):
+    running(work, 3)
+    assert work.lanes.counters.reuses == 2
+    work.step(Lost(1006, ""))
+    work.step(Opened())
+    running(work, 2)
+    assert work.lanes.counters.reuses == 3
+
+
 def test_a_new_socket_knows_none_of_the_names(work):
     running(work, 3)
     work.step(Lost(1006, ""))
@@ -269,15 +163,9 @@ def test_events_that_interleave_reach_their_own_turns_in_order(work, decoder):
         said[lane] += on(lane, completed(f"{lane}"))
         work.say(said[lane][-1])
     for lane, turn in turns.items():
-        assert [entry.raw for entry in shares_opened(turn)] == said[lane]
+        assert [entry.raw for entry in opened(turn.inbox.read(0, 0.0))] == said[lane]
         assert turn.inbox.error is None
     assert work.lanes.counters.dropped_events == 0
-
-
-def shares_opened(turn):
-    from llmws.responses.entries import opened
-
-    return opened(turn.inbox.read(0, 0.0))
 
 
 def test_one_batch_may_hold_the_end_of_one_turn_and_the_middle_of_another(work, decoder):
@@ -336,8 +224,16 @@ def test_an_error_with_a_lane_ends_its_turn_and_leaves_the_others(work):
 
 def test_an_error_without_a_lane_is_the_default_lanes(work):
     turns = running(work, 3)
-    work.say(error())
+    work.say(error("server_error"))
     assert [turn.ended for turn in turns.values()] == [True, False, False]
+    # It may have been another's: it is not sent again, may have been billed, and its answer is waited for.
+    caught = failure(turns[None])
+    assert (type(caught), caught.may_have_been_billed) == (APIError, True)
+    assert types(turns[None]) == ["error"]
+    assert [*running(work, 1)] == ["llmws-3"]
+    assert work.reported(Released) == []
+    work.say(created("r"), completed("r"))
+    assert work.reported(Released) == [Released(turns[None])]
 
 
 def test_an_error_without_a_lane_is_that_of_the_only_request_that_runs(work):
@@ -555,569 +451,3 @@ def test_requests_that_were_not_begun_leave_an_old_connection_in_their_order(wor
     assert work.say(created(), LIMIT) == [Useful(), *map(Withdraw, reversed(turns))]
     assert [report.turn for report in work.reported(Returned)] == turns
     assert not first.ended
-
-
-# Conversations.
-
-
-def test_a_conversation_goes_back_to_its_lane_and_sends_what_is_new(work):
-    chat = Chat(work)
-    lane, request = chat.answered("one")
-    assert (lane, texts(request)) == (None, ["one"])
-    turn = chat.turn("two")
-    lane, request = begin(work, turn)
-    assert (lane, texts(request), request["previous_response_id"]) == (None, ["two"], "r-one")
-    assert (turn.sent.kind, turn.sent.reason) == ("delta", "parent cached")
-    assert turn.sent.saved_bytes == turn.continuation.size_bytes() - turn.sent.bytes
-    counters = work.lanes.counters
-    assert (counters.fulls, counters.deltas) == (1, 1)
-    assert counters.saved_bytes == turn.sent.saved_bytes
-
-
-def test_another_turn_does_not_take_a_lane_that_a_conversation_keeps(shown):
-    chat = Chat(shown)
-    chat.answered("one")
-    assert begin(shown, shown.turn())[0] == "llmws-1"
-    lane, request = begin(shown, chat.turn("two"))
-    assert (lane, texts(request)) == (None, ["two"])
-
-
-def test_a_conversation_waits_for_its_lane(work):
-    chat = Chat(work)
-    chat.answered("one")
-    first, second = chat.turn("two"), chat.turn("three")
-    begin(work, first)
-    running(work, 1)
-    assert work.step(Submit(second)) == []
-    # It does not hold up those behind it.
-    assert [*running(work, 1)] == ["llmws-2"]
-    ((lane, request),) = requests(work.say(created("r-two"), completed("r-two")))
-    assert (lane, texts(request)) == ("llmws-3", ["one", "three"])
-    assert second.sent.reason == "lane given away"
-
-
-def test_conversations_that_overlap_keep_a_lane_each(work):
-    chats = [Chat(work) for _ in range(4)]
-    turns = [(chat, chat.turn("one")) for chat in chats]
-    lanes_of = [begin(work, turn)[0] for _, turn in turns]
-    assert len({*lanes_of}) == 4
-    for number, ((chat, turn), lane) in enumerate(zip(turns, lanes_of, strict=True)):
-        work.say(*on(lane, created(f"r{number}"), completed(f"r{number}")))
-        chat.settle(turn)
-    for number, (chat, lane) in enumerate(zip(chats, lanes_of, strict=True)):
-        turn = chat.turn("two")
-        again, request = begin(work, turn)
-        assert (again, request["previous_response_id"]) == (lane, f"r{number}")
-
-
-def kept(work, count):
-    """Return so many conversations, each with a lane of its own, the first one's used longest ago."""
-    blocker = running(work, 1)
-    chats = [Chat(work) for _ in range(count)]
-    for number, chat in enumerate(chats):
-        chat.answered(f"{number}")
-    accept(work, blocker)
-    return chats
-
-
-def test_if_names_run_short_the_conversation_used_longest_ago_gives_way(work):
-    chats = kept(work, 32)
-    work.say(completed())
-    chats[0].answered("again")  # So that another's was used longest ago.
-    busy = running(work, 1)  # The default lane.
-    assert [*busy] == [None]
-    ((lane, taken),) = running(work, 1).items()
-    assert lane == "llmws-2"
-    turn = chats[1].turn("two")
-    ((other, request),) = requests(work.step(Submit(turn)))
-    assert (other, texts(request)) == ("llmws-3", ["1", "two"])
-    assert (turn.sent.kind, turn.sent.reason) == ("full", "lane given away")
-    assert not taken.ended
-    assert begin(work, chats[0].turn("three"))[1]["previous_response_id"] == "r-again"
-
-
-def test_a_stored_response_is_gone_on_from_on_any_lane(work):
-    chat = Chat(work)
-    turn = chat.turn("one")
-    begin(work, turn)
-    work.say(created("r1"), completed("r1"))
-    chat.settle(turn, stored=True)
-    work.step(Lost(1006, ""))
-    following = chat.turn("two")
-    work.step(Submit(following))
-    ((_, request),) = requests(work.step(Opened()))
-    assert (request["previous_response_id"], texts(request)) == ("r1", ["two"])
-    assert following.sent.reason == "parent stored"
-
-
-def test_what_was_cached_is_lost_with_the_connection(work):
-    chat = Chat(work)
-    chat.answered("one")
-    work.step(Lost(1006, ""))
-    turn = chat.turn("two")
-    work.step(Submit(turn))
-    ((_, request),) = requests(work.step(Opened()))
-    assert (texts(request), turn.sent.reason) == (["one", "two"], "connection lost")
-    assert "previous_response_id" not in request
-
-
-@pytest.mark.parametrize("said", [[error()], [created("x"), completed("x", "failed")]])
-def test_a_continuation_that_fails_takes_its_parent_along(work, said):
-    chat = Chat(work)
-    chat.answered("one")
-    begin(work, chat.turn("two"))
-    work.say(*said)
-    turn = chat.turn("three")
-    assert texts(begin(work, turn)[1]) == ["one", "three"]
-    assert turn.sent.kind == "full"
-
-
-def test_a_continuation_that_is_cancelled_takes_its_parent_along(work):
-    chat = Chat(work)
-    chat.answered("one")
-    turn = chat.turn("two")
-    begin(work, turn)
-    work.step(cancel(turn))
-    work.say(created("x"), completed("x"))
-    assert texts(begin(work, chat.turn("three"))[1]) == ["one", "three"]
-
-
-def test_an_incomplete_response_can_be_gone_on_from(work):
-    chat = Chat(work)
-    turn = chat.turn("one")
-    begin(work, turn)
-    work.say(created("r"), completed("r", "incomplete"))
-    chat.settle(turn)
-    assert begin(work, chat.turn("two"))[1]["previous_response_id"] == "r"
-
-
-def test_a_parent_that_the_server_does_not_find_has_all_sent_once(work):
-    chat = Chat(work)
-    chat.answered("one")
-    turn = chat.turn("two")
-    begin(work, turn)
-    ((_, request),) = requests(work.say(error("previous_response_not_found")))
-    assert texts(request) == ["one", "two"]
-    assert "previous_response_id" not in request
-    assert turn.sent.reason == "server did not find the parent"
-    assert types(turn) == ["llmws.retry"]
-    work.written(turn)
-    counters = work.lanes.counters
-    assert (counters.retries, counters.deltas, counters.fulls) == (1, 1, 2)
-    work.say(error("previous_response_not_found"))
-    assert type(failure(turn)) is PreviousResponseNotFoundError
-
-
-def test_a_continuation_that_is_refused_in_passing_has_all_sent_the_second_time(work):
-    # A server that refuses a continuation forgets its parent (documented).
-    chat = Chat(work)
-    chat.answered("one")
-    begin(work, chat.turn("two"))
-    ((_, request),) = requests(work.say(error("server_error")))
-    assert texts(request) == ["one", "two"]
-
-
-def test_a_full_request_whose_parent_is_not_found_is_not_repeated(work):
-    turn = Chat(work).turn("one")
-    begin(work, turn)
-    work.say(error("previous_response_not_found"))
-    assert type(failure(turn)) is PreviousResponseNotFoundError
-
-
-def test_a_request_counts_as_sent_when_its_first_byte_is(work):
-    turn = Chat(work).turn("one")
-    work.step(Submit(turn))
-    work.step(Lost(1006, ""))
-    work.step(Opened())
-    assert work.lanes.counters.fulls == 0
-    work.written(turn)
-    assert (work.lanes.counters.fulls, work.lanes.counters.reuses) == (1, 0)
-
-
-def test_a_plain_turn_that_names_its_parent_goes_to_the_lane_that_caches_it(work):
-    turns = running(work, 3)
-    accept(work, turns)
-    work.say(*(raw for lane in turns for raw in on(lane, completed(f"r-{lane}"))))
-    for lane in ("llmws-2", None, "llmws-1"):
-        assert begin(work, work.turn(parent_id=f"r-{lane}"))[0] == lane
-
-
-def test_a_plain_turn_whose_parent_is_nowhere_goes_anywhere(work):
-    assert begin(work, work.turn(parent_id="r"))[0] is None
-
-
-# Forks.
-
-
-@pytest.fixture
-def shown(work) -> Lanework:
-    """Give a router whose server has shown that it has lanes."""
-    turns = running(work, 2)
-    accept(work, turns)
-    work.say(completed(), *on("llmws-1", completed()))
-    return work
-
-
-def forked(work):
-    """Return a conversation of one turn, and a fork of it whose first turn was sent on another lane."""
-    chat = Chat(work)
-    chat.answered("one")
-    fork = chat.fork()
-    turn = fork.turn("other", forked=True)
-    lane, request = begin(work, turn)
-    assert (lane, request["previous_response_id"]) == ("llmws-1", "r-one")
-    assert texts(request) == ["other"]
-    return chat, turn
-
-
-def test_the_source_of_a_fork_goes_on_when_the_fork_has_begun(work):
-    chat, fork = forked(work)  # And the first name is heard of with that.
-    turn = chat.turn("two")
-    assert work.step(Submit(turn)) == []
-    ((lane, request),) = requests(work.say(*on("llmws-1", created("f"))))
-    assert (lane, request["previous_response_id"]) == (None, "r-one")
-    assert not fork.ended
-
-
-@pytest.mark.parametrize("how", ["refused", "cancelled", "withdrawn"])
-def test_the_source_of_a_fork_goes_on_when_the_fork_has_ended(shown, how):
-    work, chat = shown, Chat(shown)
-    chat.answered("one")
-    fork = chat.fork().turn("other", forked=True)
-    work.step(Submit(fork))
-    if how != "withdrawn":
-        work.written(fork)
-    turn = chat.turn("two")
-    assert work.step(Submit(turn)) == []
-    wanted = work.say(*on("llmws-1", error())) if how == "refused" else work.step(cancel(fork))
-    ((lane, request),) = requests(wanted)
-    # The source keeps what it has: an error of a fork leaves it there.
-    assert (lane, request["previous_response_id"]) == (None, "r-one")
-
-
-def test_the_source_waits_for_each_of_several_forks(shown):
-    work, chat = shown, Chat(shown)
-    chat.answered("one")
-    forks = {}
-    for _ in range(2):
-        fork = chat.fork().turn("other", forked=True)
-        forks[begin(work, fork)[0]] = fork
-    turn = chat.turn("two")
-    assert work.step(Submit(turn)) == []
-    first, second = forks
-    assert requests(work.say(*on(second, created("f2")))) == []
-    assert requests(work.say(*on(first, created("f1")))) != []
-
-
-def test_a_fork_whose_source_has_moved_on_sends_all(work):
-    chat = Chat(work)
-    chat.answered("one")
-    fork = chat.fork()
-    chat.answered("two")
-    turn = fork.turn("other", forked=True)
-    _, request = begin(work, turn)
-    assert texts(request) == ["one", "other"]
-    assert turn.sent.reason == "source moved on"
-
-
-# Does the server have lanes at all?
-
-
-def test_of_an_unknown_server_the_first_turn_asks_with_a_name():
-    work = lanes(None)
-    first, second = work.turn(), work.turn(b'{"n":2}')
-    assert begin(work, first)[0] == "llmws-1"
-    assert work.step(Submit(second)) == []
-
-
-def test_an_echo_lets_the_others_begin_at_once():
-    work = lanes(None)
-    begin(work, work.turn())
-    for number in range(3):
-        work.step(Submit(work.turn(b'{"n":%d}' % number)))
-    wanted = work.say(*on("llmws-1", created()))
-    assert work.reported(Learned) == [Learned(True)]
-    assert [request["n"] for _, request in requests(wanted)] == [0, 1, 2]
-    assert len({lane for lane, _ in requests(wanted)}) == 3
-
-
-@pytest.mark.parametrize("first", [[created()], [event("codex.rate_limits"), created()], [delta()]])
-def test_an_answer_without_a_name_shows_a_server_without_lanes(first):
-    work = lanes(None)
-    turn, following = work.turn(), work.turn(b'{"n":2}')
-    begin(work, turn)
-    work.step(Submit(following))
-    work.say(*first, delta())
-    assert work.reported(Learned) == [Learned(False)]
-    assert types(turn)[-1] == "response.output_text.delta"
-    assert requests(work.say(completed())) == [(None, {"n": 2})]
-    assert turn.inbox.error is None
-
-
-def test_an_error_without_a_name_ends_the_first_turn_of_an_unknown_server():
-    work = lanes(None)
-    turn = work.turn()
-    begin(work, turn)
-    work.say(error())
-    assert type(failure(turn)) is APIError
-    assert work.reported(Learned) == [Learned(False)]
-
-
-def test_the_end_of_the_connection_teaches_nothing_of_lanes():
-    work = lanes(None)
-    begin(work, work.turn())
-    work.say(LIMIT)
-    assert work.reported(Learned) == []
-    assert work.reported(Retired) == [Retired(True)]
-
-
-def test_a_cancelled_first_turn_teaches_too():
-    work = lanes(None)
-    turn = work.turn()
-    begin(work, turn)
-    following = work.turn(b'{"n":2}')
-    work.step(Submit(following))
-    work.step(cancel(turn))
-    assert work.say(created()) == []
-    assert work.reported(Learned) == [Learned(False)]
-    assert requests(work.say(completed())) == [(None, {"n": 2})]
-
-
-def test_an_unknown_server_without_lanes_keeps_one_response():
-    work = lanes(None)
-    one, two = Chat(work), Chat(work)
-    turn = one.turn("one")
-    begin(work, turn)
-    work.say(created("r1"), completed("r1"))
-    one.settle(turn)
-    assert begin(work, one.turn("two"))[1]["previous_response_id"] == "r1"
-    work.say(created("r2"), completed("r2"))
-    begin(work, two.turn("other"))
-    work.say(created("r3"), completed("r3"))
-    one.anchors = (Anchor("r2", 1, False, one.anchors[0].home),)
-    turn = one.turn("three")
-    assert "previous_response_id" not in begin(work, turn)[1]
-
-
-def test_what_another_connection_learned_is_taken_over():
-    work = lanes(None)
-    begin(work, work.turn())
-    work.step(Submit(work.turn(b'{"n":2}')))
-    assert len(requests(work.step(Learn(True)))) == 1
-    assert work.reported(Learned) == []
-    work.step(Learn(False))  # It knows already.
-    assert work.step(Submit(work.turn(b'{"n":3}'))) != []
-
-
-def test_a_server_said_to_have_lanes_that_has_none_but_answers_in_turn_is_understood(work):
-    turns = running(work, 3)
-    for number, turn in enumerate(turns.values()):
-        work.say(created(f"r{number}"), delta(f"{number}"), completed(f"r{number}"))
-        assert turn.inbox.error is None
-        assert turn.final.response["id"] == f"r{number}"
-    assert work.reported(Learned) == [Learned(False)]
-    assert begin(work, work.turn())[0] is None
-    assert work.step(Submit(work.turn())) == []
-
-
-def test_before_the_first_echo_the_default_lane_is_not_taken_beside_a_named_one(work):
-    chat = Chat(work)
-    chat.answered("one")
-    other = work.turn()
-    assert begin(work, other)[0] == "llmws-1"
-    turn = chat.turn("two")
-    # If the server has no lanes, the next answer without one is the other's.
-    assert work.step(Submit(turn)) == []
-    assert requests(work.say(*on("llmws-1", created("x")))) != []
-
-
-@pytest.mark.parametrize("batches", [1, 2])
-def test_answers_that_are_mixed_without_names_are_given_to_nobody(work, batches):
-    turns = running(work, 2)
-    queued = work.turn(b'{"n":1}')
-    work.step(Submit(queued))
-    first, second = [created("a"), delta("a")], [created("b"), delta("b")]
-    if batches == 1:
-        wanted = work.say(*first, *second)
-    else:
-        work.say(*first)
-        wanted = work.say(*second)
-    assert wanted[-3:] == [Withdraw(queued), Drop(), Want(15.0)]
-    for turn in turns.values():
-        caught = failure(turn)
-        assert type(caught) is RemoteProtocolError
-        assert "pass lanes=False" in str(caught)
-    assert [failure(turn).state for turn in turns.values()] == ["output", "sent"]
-    assert failure(turns[None]).response_id == "a"
-    assert failure(turns["llmws-1"]).response_id is None
-    assert types(turns[None]) == ["response.created", "response.output_text.delta"]
-    # Of this one the server has nothing.
-    assert requests(work.step(Opened())) == [(None, {"n": 1})]
-    assert work.reported(Learned) == [Learned(False)]
-
-
-def test_a_server_that_has_shown_its_lanes_may_say_created_twice(work):
-    turns = running(work, 2)
-    accept(work, turns)
-    work.say(created("again"), completed("again"))
-    assert turns[None].inbox.error is None
-
-
-# What the pool asks, and is told.
-
-
-def test_a_connection_that_is_retired_begins_nothing_and_says_when_it_is_done(work):
-    turns = running(work, 1)
-    accept(work, turns)
-    waiting = Chat(work).turn("one")
-    work.step(Retire())
-    work.step(Submit(waiting))
-    assert work.reported(Returned) == [Returned(waiting)]
-    assert work.reported(Idle) == []
-    work.say(completed())
-    assert work.reported(Idle) == [Idle()]
-
-
-def test_a_retired_connection_without_turns_is_done_at_once(work):
-    work.step(Retire())
-    assert work.reported(Idle) == [Idle()]
-
-
-def test_a_retired_connection_drains_before_it_is_done(work):
-    turns = running(work, 1)
-    accept(work, turns)
-    work.step(Retire())
-    work.step(cancel(turns[None]))
-    assert work.reported(Idle) == []
-    work.say(completed())
-    assert work.reported(Idle) == [Idle()]
-
-
-def test_turns_that_wait_are_given_back_one_for_each_wish(work):
-    running(work, 16)
-    waiting = [work.submit() for _ in range(3)]
-    work.step(GiveBack())
-    work.step(GiveBack())
-    assert work.reported(Returned) == [Returned(turn) for turn in waiting[:2]]
-
-
-def test_a_conversation_that_waits_for_its_lane_is_not_given_back(work):
-    chat = Chat(work)
-    chat.answered("one")
-    first, second = chat.turn("two"), chat.turn("three")
-    begin(work, first)
-    work.step(Submit(second))
-    work.step(GiveBack())
-    assert work.reported(Returned) == []
-
-
-def test_a_wish_that_comes_too_late_is_forgotten(work):
-    work.step(GiveBack())
-    running(work, 16)
-    work.submit()
-    assert work.reported(Returned) == []
-
-
-def test_a_turn_that_waits_out_a_pause_is_not_given_back():
-    work = Lanework().opened()
-    turn = work.sent()
-    work.say(error("slow_down", headers={"retry-after": "5"}))
-    work.step(GiveBack())
-    assert work.reported(Returned) == []
-    assert not turn.ended
-
-
-def test_a_turn_that_comes_from_another_connection_is_not_counted_again(work):
-    turn = work.turn()
-    work.step(Submit(turn, moved=True))
-    assert work.lanes.counters.turns == 0
-
-
-def test_a_turn_that_was_cancelled_on_its_way_ends_where_it_arrives(work):
-    turn = work.turn()
-    turn.cancelled = cancel(turn)
-    assert requests(work.step(Submit(turn, moved=True))) == []
-    assert type(failure(turn)) is StreamCancelledError
-
-
-def test_a_cancel_for_a_turn_that_is_not_here_is_passed_on(work):
-    given = cancel(work.turn())
-    assert work.step(given) == []
-    assert work.reported(Astray) == [Astray(given)]
-
-
-def test_a_socket_near_its_end_is_reported_once():
-    work = lanes(max_age=100.0)
-    turns = running(work, 1)
-    accept(work, turns)
-    assert work.lanes.deadline == work.now + 100.0
-    work.step(Tick(), after=99.9)
-    assert work.reported(Aged) == []
-    work.step(Tick(), after=0.1)
-    assert work.reported(Aged) == [Aged()]
-    assert work.lanes.deadline is None
-    work.step(TryAgain())
-    work.wait()
-    assert work.reported(Aged) == [Aged()]
-    assert not turns[None].ended
-
-
-def test_each_socket_has_an_age_of_its_own():
-    work = lanes(max_age=100.0)
-    work.now += 90.0
-    work.step(Lost(1006, ""))
-    assert work.lanes.deadline is None
-    work.step(Opened())
-    assert work.lanes.deadline == work.now + 100.0
-
-
-def test_a_connection_without_a_turn_is_reported_as_idle():
-    work = lanes(idle_seconds=50.0)
-    running(work, 1)
-    assert work.lanes.deadline is None
-    work.say(created(), completed(), after=10.0)
-    assert work.lanes.deadline == work.now + 50.0
-    work.step(Tick(), after=49.9)
-    assert work.reported(Idle) == []
-    work.step(Tick(), after=0.1)
-    assert work.reported(Idle) == [Idle()]
-
-
-def test_a_turn_ends_the_idleness():
-    work = lanes(idle_seconds=50.0)
-    running(work, 1)
-    work.say(created(), completed())
-    running(work, 1)
-    work.step(Tick(), after=60.0)
-    assert work.reported(Idle) == []
-
-
-def test_an_idle_connection_that_is_not_let_go_says_so_again():
-    work = lanes(idle_seconds=50.0)
-    running(work, 1)
-    work.say(created(), completed())
-    for _ in range(3):
-        work.wait()
-        assert work.reported(Idle) == [Idle()]
-
-
-def test_every_turn_is_released_once(work):
-    turns = running(work, 3)
-    accept(work, turns)
-    work.say(completed())
-    work.step(cancel(turns["llmws-1"]))
-    work.step(Lost(1006, ""))
-    released = [report.turn for report in work.reported(Released)]
-    assert sorted(released, key=id) == sorted(turns.values(), key=id)
-
-
-def test_started_and_finished_of_another_thing_are_no_turns(work):
-    class Other:
-        """What else may be written."""
-
-    assert work.step(Started(Other())) == []
-    assert work.step(Finished(Other())) == []
-
-
-def test_a_turn_is_a_turn_only():
-    assert Turn.__eq__ is object.__eq__

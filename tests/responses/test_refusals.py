@@ -450,7 +450,7 @@ def test_a_request_without_a_name_that_is_refused_for_its_name_ends(work):
     assert failure(turn).code == "invalid_stream_id"
 
 
-# With the whole transcript: only what a conversation keeps can be sent whole; see test_lanes_many.py.
+# With the whole transcript: only what a conversation keeps can be sent whole; see test_lanes_talks.py.
 
 
 def test_a_plain_turn_whose_parent_is_gone_ends(work):
