@@ -13,7 +13,16 @@ from llmws.wire.framing import encode_close
 from llmws.wire.steps import Drop, Lost, Opened, Send, Useful, Want
 from tests.endings.script import Script, answer, session_at
 from tests.responses.acting import PATIENCE, opened
-from tests.responses.lanework import LIMIT, Lanework, completed, created, failure, types
+from tests.responses.lanework import (
+    LIMIT,
+    Lanework,
+    completed,
+    created,
+    delta,
+    error,
+    failure,
+    types,
+)
 
 
 @pytest.fixture
