@@ -75,6 +75,9 @@ class Answers(Books):
         if lanes.known is False or not lanes.default.free:
             return lane
         event = from_raw(share.decoded()[position])
+        number = event.raw.get("sequence_number")
+        if number and number == lanes.default.last_number:
+            return lane  # It counts on from the default lane's last answer.
         if not lanes.echoed and self._shows_no_lanes(event):
             self._learned(False)
             return lanes.addressed(None)

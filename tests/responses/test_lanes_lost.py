@@ -6,6 +6,7 @@ import pytest
 
 from llmws.errors import ConnectionLimitError
 from llmws.responses import answers
+from llmws.responses.capabilities import Capabilities
 from llmws.responses.reports import Retired, Returned
 from llmws.responses.turn import Notice, Submit, TurnState
 from llmws.testing import rules
@@ -185,3 +186,18 @@ def test_a_refusal_that_counts_from_its_own_beginning_is_the_turns():
     turn = work.sent()
     work.say({**error(), "sequence_number": 0})
     assert turn.ended
+
+
+def test_an_error_that_counts_on_from_the_default_lane_is_no_other_lanes():
+    work = Lanework(capabilities=Capabilities(lanes=True)).opened()
+    work.sent()
+    turn = work.submit()
+    work.written(turn)
+    work.say({**created("r1"), "sequence_number": 0}, {**completed("r1"), "sequence_number": 1})
+    work.say({**error("rate_limit_exceeded"), "sequence_number": 2})
+    assert turn.state is TurnState.SENT
+    assert work.lanes.counters.retries == 0
+    # One that does not is this turn's: nobody else waits for an answer.
+    work.say({**error("rate_limit_exceeded"), "sequence_number": 0})
+    assert turn.state is TurnState.QUEUED
+    assert work.lanes.counters.retries == 1
