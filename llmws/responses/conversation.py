@@ -157,9 +157,11 @@ class Conversation:
         with self._monitor.lock:
             continuation = self._chain.begin(settings, given)
         self._check_size(continuation)
+        self._used_at = (
+            time.monotonic()
+        )  # Before it begins: a rotation at this moment is to move it.
         stream = self._host.open_turn(continuation, timeouts=timeouts)
         self._running = Running(stream._turn, [*self._chain.steers, *given], settings)
-        self._used_at = time.monotonic()
         return stream
 
     def create(

@@ -116,11 +116,6 @@ class LaneSet:
         """How many turns may run at once, as far as is known."""
         return self._max_active if self.known else 1
 
-    def running(self) -> list[Any]:
-        """Return the turns whose requests were handed to the link, in the order in which they were."""
-        lanes = sorted((lane for lane in self if lane.turn is not None), key=lambda lane: lane.used)
-        return [lane.turn for lane in lanes if lane.turn is not None]
-
     @property
     def quiet(self) -> bool:
         """Whether nothing runs and nothing is drained."""

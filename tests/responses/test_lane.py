@@ -39,7 +39,6 @@ def test_the_first_lane_is_the_default_one_and_then_come_names():
     made = lanes()
     assert names(made, 3) == [None, "llmws-1", "llmws-2"]
     assert [lane.name for lane in made] == [None, "llmws-1", "llmws-2"]
-    assert made.running() == [lane.turn for lane in made]
 
 
 @pytest.mark.parametrize(("known", "capacity"), [(True, 16), (False, 1), (None, 1)])

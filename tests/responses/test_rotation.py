@@ -179,3 +179,35 @@ def test_a_connection_is_replaced_some_minutes_before_its_end(minutes, least, mo
     assert (
         least * 60 <= capabilities.rotate_after(1.0) < capabilities.rotate_after(0.0) <= most * 60
     )
+
+
+def test_a_conversation_of_another_connection_is_left_where_it_is():
+    with talking() as (server, session, conversation):
+        conversation.create("one")
+        pool = session._core.pool
+        other = pool.add()
+        other.reserved = False
+        pool.slots[0].retired = True  # So that the next conversation begins elsewhere.
+        elsewhere = session.conversation(store=False)
+        elsewhere.create("two")
+        pool.slots[0].retired = False
+        rotate(session)
+        rotated(session)
+        warmed = [
+            entry.body["input"][0]["content"] for entry in server.ledger.requests if entry.warm_up
+        ]
+        assert warmed == ["one"]
+        assert elsewhere.create("three").text == "three"
+
+
+def test_a_transcript_that_only_now_has_to_be_sent_may_be_too_long():
+    capabilities = llmws.Capabilities(lanes=True, max_frame_bytes=1_000)
+    with talking(capabilities=capabilities) as (server, session, conversation):
+        for word in ("a" * 300, "b" * 300):
+            conversation.create(word)
+        for sock in list(server._open.values()):
+            sock.cut()
+        until(lambda: session.stats.lost == 1)
+        with pytest.raises(llmws.ConfigurationError, match=r"1,000: shorten the conversation"):
+            conversation.create("c" * 300)
+        assert len(server.ledger.requests) == 2

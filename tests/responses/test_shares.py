@@ -186,3 +186,17 @@ def test_every_message_is_in_one_share_that_of_its_lane_and_in_order(batch, fast
 def lane_of(message):
     name = json.loads(message).get("stream_id")
     return name if name is None or isinstance(name, str) else ""
+
+
+def test_an_error_without_a_lane_is_not_moved_before_what_came_before_it(decoder):
+    wrong = {"type": "error", "error": {"code": "c"}}
+    said = [delta("a"), on("x", created()), wrong, on("x", delta("b")), delta("c")]
+    shares = shares_of([encoded(raw) for raw in said])
+    assert [(share.lane, len(share)) for share in shares] == [
+        (None, 1),
+        ("x", 1),
+        (None, 1),
+        ("x", 1),
+        (None, 1),
+    ]
+    assert shares[2].decoded() == [wrong]
