@@ -18,6 +18,7 @@ __all__ = ["CANARY", "GRACE", "Seen", "Transcript", "examine", "hunt", "violatio
 
 CANARY = "sk-CANARY-7d1f0c5b9e"
 _FINAL = ("completed", "incomplete", "failed")
+_WHOLE = ("response.output_text.done", "response.content_part.done", "response.output_item.done")
 # What may be added to a deadline.
 GRACE = 1.0
 
@@ -114,7 +115,9 @@ def _examine_error(book: Book, trial: str, line: Line, seen: Seen) -> None:
     if not isinstance(error, (StreamInterruptedError, TurnTimeout)):
         return
     text = "".join(key[2] for key in seen.events or [] if _is_text(key))
-    if getattr(error.partial, "text", None) != text:
+    # What says that a piece is done says its text once more, and is right where the pieces are not.
+    done = any(key[0] in _WHOLE for key in seen.events or [])
+    if getattr(error.partial, "text", None) != (line.text if done else text):
         book.breach("mismatches", trial, f"partial {error.partial!r} for {text!r}")
     if line.attempts and not error.may_have_been_billed:
         book.breach(

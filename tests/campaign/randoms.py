@@ -57,6 +57,7 @@ _NETWORK = (
 _HOLES = (Plan("black_hole"), Plan("black_hole", way="server"), Plan("black_hole", way="client"))
 _NOT_FOUND = "previous_response_not_found"
 _HARMLESS = ("split", "delay")
+_CALM = Plan("split", size_bytes=1 << 16)
 
 
 def trials(seed: int, scale: str) -> Iterator[Trial]:
@@ -111,8 +112,8 @@ class _Pair:
 
     def __init__(self, ground: Arena, trial: Trial) -> None:
         self.ground, self.trial, self.book = ground, trial, ground.book
-        # What may explain that a clean turn fails: when connections were struck.
-        self.strikes: list[float] = []
+        # What may explain that a clean turn fails: until when each turn could strike a connection that others share.
+        self.strikes: dict[str, float] = {}
         self.together = threading.Barrier(2)
         self.transcript: Transcript | None = None  # Of the first user, if that is a conversation.
 
@@ -171,7 +172,7 @@ class _Pair:
         if seen.completed:
             return
         self.book.count("clean turns that shared a connection that was struck")
-        if not any(begun - _ECHO < struck < time.monotonic() for struck in [*self.strikes]):
+        if not any(begun < until + _ECHO for until in [*self.strikes.values()]):
             self.book.breach("not recovered", self.trial.id, f"{name}: {seen.error!r}")
 
     def _examine(self, name: str, chat: Any, line: Line, seen: Seen) -> None:
@@ -186,9 +187,15 @@ class _Pair:
         line = self._line(rng, name)
         blow = _draw(rng, line.deltas, silent=silent)
         self._arm(line, blow)
+        if not blow.of_one_turn:
+            self.strikes[name] = float("inf")
         seen = ask(lambda: chat.stream(line.question, timeouts=_LIMITS), _LIMITS["total"], way)
         if not blow.of_one_turn:
-            self.strikes.append(time.monotonic())
+            self.strikes[name] = time.monotonic()
+        elif blow.plan is not None:
+            self.proxy.strike(
+                _CALM
+            )  # Else what is still to come would be late, and later with each such blow.
         self._examine(f"{self.trial.id} ({name}: {blow})", chat, line, seen)
         self._tell(line, blow, seen)
 
@@ -205,8 +212,6 @@ class _Pair:
             if blow.plan is not None and number == blow.event and len(line.attempts) == 1:
                 line.struck += 1
                 _strike(self.proxy, blow.plan)
-            if not blow.of_one_turn:
-                self.strikes.append(time.monotonic())
 
         line.hook = strike
 
