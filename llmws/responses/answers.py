@@ -81,16 +81,15 @@ class Answers(Books):
         if not lanes.echoed and self._shows_no_lanes(event):
             self._learned(False)
             return lanes.addressed(None)
-        busy = [each for each in lanes if not each.free]
-        if isinstance(event, ErrorEvent) and len(busy) == 1 and _waits(busy[0]):
+        if isinstance(event, ErrorEvent) and len(lanes.busy) == 1 and _waits(lanes.busy[0]):
             # Some errors come without their lane (documented), and this can be no other's.
-            return busy[0]
+            return lanes.busy[0]
         return lane
 
     def _shows_no_lanes(self, event: Event) -> bool:
         """Tell whether an event without a lane, while a named one waits for its first, is that (inferred)."""
         lanes = self._lanes
-        if not any(_waits(lane) for lane in lanes):
+        if not any(_waits(lane) for lane in lanes.busy):
             return False
         if isinstance(event, ErrorEvent):
             about_names = remedy(from_event(event)) is Remedy.NO_LANES
@@ -161,7 +160,7 @@ class Answers(Books):
         One without a lane goes to the default lane. While others run, it may be theirs: what it ended is not sent again
         then, and what the server still sends for it is waited for and dropped.
         """
-        alone = len(self._running) == 1 and sum(not lane.free for lane in self._lanes) == 1
+        alone = len(self._running) == 1 and len(self._lanes.busy) == 1
         at_default = turn.lane is self._lanes.default and self._lanes.known is not False
         return turn.final is None and at_default and not alone
 
@@ -336,7 +335,7 @@ class Answers(Books):
         """Look for the end of a turn that nobody waits for any more."""
         refused = isinstance(event, ErrorEvent) and lane.drains_unaccepted
         if event.type in TERMINAL_TYPES or refused:
-            lane.draining_until, turn, lane.drained = None, lane.drained, None
+            turn = self._lanes.drained(lane)
             lane.suspect = refused
             if turn is not None:
                 self._report(Released(turn))

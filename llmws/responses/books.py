@@ -26,7 +26,7 @@ from .reports import Idle, Released, Retired, Returned
 from .turn import Notice, Turn, TurnState
 
 
-__all__ = ["DRAIN_SECONDS", "Books", "sooner"]
+__all__ = ["DRAIN_SECONDS", "Books", "soonest"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,7 @@ class Books:
         self._actions: list[Any] = []
 
     def __repr__(self) -> str:
-        busy = [lane for lane in self._lanes if not lane.free]
-        return f"<{type(self).__name__} busy={busy!r} queued={len(self._queue)}>"
+        return f"<{type(self).__name__} busy={self._lanes.busy!r} queued={len(self._queue)}>"
 
     def _report(self, what: Any) -> None:
         self._actions.append(Report(what))
@@ -96,8 +95,8 @@ class Books:
     def _enqueue(self, turn: Turn, *, first: bool = False) -> None:
         self._idle_at = None
         (self._queue.appendleft if first else self._queue.append)(turn)
-        for due in (turn.deadline, turn.not_before if turn.not_before > self._now else None):
-            self._queue_due = sooner(self._queue_due, due)
+        pause = turn.not_before if turn.not_before > self._now else None
+        self._queue_due = soonest((self._queue_due, turn.deadline, pause))
 
     def _advance(self, *, fresh: bool = False) -> None:
         """Begin what waits and can begin; ``fresh`` if a new turn is why."""
@@ -127,6 +126,7 @@ class Books:
                 self._queue.remove(turn)
                 if forked and parent is not None and parent is not lane:
                     parent.forks.add(turn)
+                    turn.holds = parent
                 self._begin(turn, lane)
             if self._lanes.full:
                 return
@@ -215,9 +215,8 @@ class Books:
             self._report(Released(turn))
             self._advance()
             return
-        lane.forget()
-        lane.draining_until, lane.drained = self._now + DRAIN_SECONDS, turn
-        lane.drains_unaccepted = error.state == TurnState.SENT.value
+        unaccepted = error.state == TurnState.SENT.value
+        self._lanes.drain(lane, turn, self._now + DRAIN_SECONDS, unaccepted=unaccepted)
         if hard:
             self._doom()
         self._advance()
@@ -229,11 +228,7 @@ class Books:
         self._doomed = True
 
     def _tick_lanes(self) -> None:
-        overdue = [
-            lane
-            for lane in self._lanes
-            if lane.draining_until is not None and lane.draining_until <= self._now
-        ]
+        overdue = [lane for lane in self._lanes.draining if lane.overdue(self._now)]
         # With lanes conversations go on, and what they have cached is worth more than a lane that is stuck.
         going_on = self._lanes.known and any(lane.keeper is not None for lane in self._lanes)
         ending = self._lanes.full or self._retired or self._closing
@@ -255,7 +250,7 @@ class Books:
             self._lanes.left(turn.lane, turn.response_id, turn.next_number)
         self._unhold(turn)
         if turn.lane is not None and turn.lane.turn is turn:
-            turn.lane.turn = None
+            self._lanes.vacate(turn.lane)
 
     def _end_all(self, error: Callable[[Turn], TurnError]) -> None:
         turns = [*self._running, *self._queue]
@@ -304,26 +299,23 @@ class Books:
 
     def _closed_socket(self) -> None:
         """Forget what belonged to the socket."""
-        drained = [lane for lane in self._lanes if lane.draining_until is not None]
+        drained = [lane.drained for lane in self._lanes.draining]
         if self._retired is not None or self._doomed:
             self._report(Retired(False))  # The next socket is as good as any.
         self._open = self._doomed = self._used = False
         self._retired = self._aged_at = None
         self._lanes.reset()
-        for lane in drained:
-            if lane.drained is not None:
-                self._report(Released(lane.drained))
+        self._actions += [Report(Released(turn)) for turn in drained]
 
     def _unhold(self, turn: Turn) -> bool:
         """Let the source of a fork go on: the server has begun the fork, or never will; return whether one waited."""
-        held = [lane for lane in self._lanes if turn in lane.forks]
-        for lane in held:
-            lane.forks.remove(turn)
-        return bool(held)
+        held, turn.holds = turn.holds, None
+        if held is None:
+            return False
+        held.forks.discard(turn)
+        return True
 
 
-def sooner(one: float | None, other: float | None) -> float | None:
-    """Return the earlier of two times, of which either may be none."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one if one < other else other
+def soonest(times: Iterable[float | None]) -> float | None:
+    """Return the earliest of some times, of which each may be none; None if all are."""
+    return min([time for time in times if time is not None], default=None)

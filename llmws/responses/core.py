@@ -104,6 +104,9 @@ class Core:
         rotation = Rotation(self.pool, self._movable, timeouts, parts.warm_window, spawn_thread)
         self.pool.aged = rotation.begin
         self._submitted_bytes = 0
+        self._released_bytes = (
+            0  # At the last look, which is only taken when it matters: it can only have grown.
+        )
         self._busy: set[Handlers] = set()
         on_fork(self, "_renew")
 
@@ -147,7 +150,9 @@ class Core:
         with self._lock:
             if self.closed:
                 raise SessionClosedError("The session is closed: open a new one.")
-            waiting = self._submitted_bytes - self._released_bytes()
+            waiting = self._submitted_bytes - self._released_bytes
+            if waiting + size_bytes > _MAX_OUTBOX_BYTES:
+                waiting = self._submitted_bytes - self._look_what_was_released()
             if waiting + size_bytes > _MAX_OUTBOX_BYTES:
                 raise OutboxFullError(
                     f"{waiting:,} bytes of requests wait to be written and this one has {size_bytes:,}, which would "
@@ -161,8 +166,10 @@ class Core:
                 self._submitted_bytes -= size_bytes
             raise
 
-    def _released_bytes(self) -> int:
-        return sum(counters.released_bytes for counters in self.pool.counters()[1])
+    def _look_what_was_released(self) -> int:
+        counted = (counters.released_bytes for counters in self.pool.counters()[1])
+        self._released_bytes = sum(counted)
+        return self._released_bytes
 
     def post(self, given: Any) -> None:
         """Hand something about a turn to its router; takes no lock."""

@@ -61,6 +61,10 @@ class Lane:
         """Whether a turn may begin here."""
         return self.turn is None and self.draining_until is None
 
+    def overdue(self, now: float) -> bool:
+        """Tell whether the rest of an ended turn's answer was awaited long enough."""
+        return self.draining_until is not None and self.draining_until <= now
+
     def forget(self) -> None:
         """Note that the server has lost what it kept for this lane."""
         self.cached = self.keeper = None
@@ -82,6 +86,7 @@ class LaneSet:
 
     Attributes:
         known: Whether the server runs lanes side by side; None until it has shown it.
+        busy: The lanes that are not free.
         echoed: Whether the server of this socket has said whose an answer is.
     """
 
@@ -99,6 +104,7 @@ class LaneSet:
         self.default = Lane(None, self._owner)
         self._named: dict[str, Lane] = {}
         self._all = [self.default]
+        self.busy: list[Lane] = []
         self.echoed = False
 
     def __iter__(self) -> Iterator[Lane]:
@@ -119,12 +125,17 @@ class LaneSet:
     @property
     def quiet(self) -> bool:
         """Whether nothing runs and nothing is drained."""
-        return not [lane for lane in self._all if not lane.free]
+        return not self.busy
 
     @property
     def full(self) -> bool:
         """Whether no further turn may begin now."""
-        return sum(not lane.free for lane in self) >= self.capacity
+        return len(self.busy) >= self.capacity
+
+    @property
+    def draining(self) -> list[Lane]:
+        """The lanes on which the rest of an ended turn's answer is awaited."""
+        return [lane for lane in self.busy if lane.draining_until is not None]
 
     def holder(self, response_id: str | None) -> Lane | None:
         """Return the lane for which the server keeps this response, or None."""
@@ -165,6 +176,29 @@ class LaneSet:
         """Give a lane to a turn."""
         self._uses += 1
         lane.turn, lane.used = turn, self._uses
+        self._note(lane)
+
+    def vacate(self, lane: Lane) -> None:
+        """Note that a lane's turn is over."""
+        lane.turn = None
+        self._note(lane)
+
+    def drain(self, lane: Lane, turn: Any, until: float, *, unaccepted: bool) -> None:
+        """Have the rest of an ended turn's answer awaited; what the server keeps for the lane is nobody's then."""
+        lane.forget()
+        lane.drained, lane.draining_until, lane.drains_unaccepted = turn, until, unaccepted
+        self._note(lane)
+
+    def drained(self, lane: Lane) -> Any:
+        """Note that nothing more comes of an ended turn, and return it."""
+        turn, lane.drained, lane.draining_until = lane.drained, None, None
+        self._note(lane)
+        return turn
+
+    def _note(self, lane: Lane) -> None:
+        """Keep the list of busy lanes, which is asked for much more often than it changes."""
+        if lane.free == (lane in self.busy):
+            (self.busy.remove if lane.free else self.busy.append)(lane)
 
     def _lease(self, avoided: Lane | None) -> Lane | None:
         free = [lane for lane in self if lane is not avoided and self._takes(lane)]
@@ -191,8 +225,7 @@ class LaneSet:
         if name is not None or self.known is not False:
             return self.find(name)
         # Without lanes the server answers one request after the other.
-        busy = (lane for lane in self if not lane.free)
-        return min(busy, key=lambda lane: lane.used, default=self.default)
+        return min(self.busy, key=lambda lane: lane.used, default=self.default)
 
     def suspects(self, lane: Lane) -> bool:
         """Return whether an event for this lane may still be of a turn that ended by an error."""

@@ -35,7 +35,7 @@ from ..wire.steps import (
     Want,
 )
 from .answers import Answers
-from .books import sooner
+from .books import soonest
 from .ends import broken_down, interruption
 from .reports import (
     Aged,
@@ -92,12 +92,11 @@ class Lanes(Answers):
     @property
     def deadline(self) -> float | None:
         """When a ``Tick`` is due, or None."""
-        due = sooner(sooner(self._queue_due, self._aged_at), self._idle_at)
+        times = [self._queue_due, self._aged_at, self._idle_at]
         for turn in self._running:
-            due = sooner(sooner(due, turn.deadline), turn.error_at)
-        for lane in self._lanes:
-            due = sooner(due, lane.draining_until)
-        return due
+            times += (turn.deadline, turn.error_at)
+        times += [lane.draining_until for lane in self._lanes.busy]
+        return soonest(times)
 
     # What users ask.
 
@@ -259,8 +258,8 @@ class Lanes(Answers):
             self._idle_at = None
             self._report(Idle())
         self._advance()
-        waits = (due for turn in self._queue for due in (turn.deadline, turn.not_before or None))
-        self._queue_due = min((due for due in waits if due is not None and due > now), default=None)
+        waits = (due for turn in self._queue for due in (turn.deadline, turn.not_before))
+        self._queue_due = soonest(due for due in waits if due is not None and due > now)
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         Submit: _submit,

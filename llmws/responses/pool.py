@@ -194,14 +194,16 @@ class Pool:
 
     def _home(self, turn: Turn, accepting: list[Slot]) -> Slot | None:
         """Return the connection whose server remembers what a turn goes on from."""
-        known = self._homes.get(turn.parent_id or "")
-        if known in accepting:
-            return known
+        if turn.parent_id is not None:
+            known = self._homes.get(turn.parent_id)
+            if known in accepting:
+                return known
         anchors = turn.continuation.anchors if turn.continuation is not None else ()
         for home in (turn.home, *(anchor.home for anchor in anchors)):
-            for slot in accepting:
-                if isinstance(home, Lane) and home.owner is slot.lanes and home.cached:
-                    return slot
+            if isinstance(home, Lane) and home.cached:
+                for slot in accepting:
+                    if slot.lanes is home.owner:
+                        return slot
         return None
 
     def _new_slot(self) -> Slot:

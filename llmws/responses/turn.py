@@ -90,6 +90,7 @@ class Turn:
         counted: The terminal event whose tokens were counted; a turn that is steered has several.
         steering: What was put into it while it runs; None if nothing was.
         lane: Where its request went; None while it waits.
+        holds: The lane from which it forks, on which nothing else may begin before the server has begun it; else None.
         cancelled: The wish to end it, if that found the turn between two connections.
         missing_events: Sequence numbers that were left out.
         repeated_events: Sequence numbers that came again.
@@ -120,6 +121,7 @@ class Turn:
     steering: Steering | None = None
     counted: ResponseFinished | None = None
     lane: Lane | None = None
+    holds: Lane | None = None
     cancelled: Cancel | None = None
     # Written by the pool, under its lock.
     slot: Any = None

@@ -124,8 +124,7 @@ def encode(value: Any) -> bytes:
 
 
 def _encode_by_definition(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()
+    return _WRITER.encode(value).encode()
 
 
 def _is_long(value: Any) -> bool:
@@ -207,6 +206,7 @@ def _finite(digits: str) -> float:
     return number
 
 
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _DEFINITION = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 

@@ -55,7 +55,8 @@ def test_limits_that_no_table_gives_are_those_that_are_documented():
     for _ in range(40):
         lane = lease(made)
         assert lane is not None
-        lane.turn, lane.keeper = None, object()
+        made.vacate(lane)
+        lane.keeper = object()
     assert len([*made]) == 33
 
 
@@ -65,7 +66,7 @@ def test_an_unknown_server_is_asked_on_a_named_lane_each_time():
         lane = lease(made)
         assert lane is not None
         assert lane.name == "llmws-1"
-        lane.turn = None
+        made.vacate(lane)
 
 
 def test_without_lanes_there_is_one():
@@ -77,7 +78,7 @@ def test_without_lanes_there_is_one():
 
 def test_a_lane_that_is_drained_is_not_free():
     made = lanes()
-    made.default.draining_until = 5.0
+    made.drain(made.default, turn(), 5.0, unaccepted=False)
     assert not made.default.free
     assert not made.quiet
     assert names(made, 1) == ["llmws-1"]
@@ -88,9 +89,9 @@ def test_a_lane_is_asked_for_by_the_turn_that_goes_on_from_it():
     home = lease(made)
     assert home is not None
     assert lease(made, home) is None
-    home.turn = None
+    made.vacate(home)
     assert lease(made, home) is home
-    home.turn = None
+    made.vacate(home)
     home.forks.add(turn())
     assert lease(made, home) is None
 
@@ -106,7 +107,7 @@ def test_kept_lanes_are_taken_last_the_one_used_longest_ago_first_and_forget():
         lane = lease(made)
         assert lane is not None
         made.keep(lane, response_id, object())
-        lane.turn = None
+        made.vacate(lane)
     assert made.holder("a") is made.default
     taken = lease(made)
     assert taken is made.default
@@ -145,9 +146,9 @@ def test_answers_without_names_go_to_the_request_that_waits_longest():
     assert made.addressed("llmws-1") is second
     made.known = False
     assert made.addressed(None) is first
-    first.turn = None
+    made.vacate(first)
     assert made.addressed(None) is second
-    second.turn = None
+    made.vacate(second)
     assert made.addressed(None) is made.default
 
 
@@ -155,7 +156,7 @@ def test_before_an_echo_the_default_lane_is_only_taken_when_nothing_else_runs():
     made = lanes()
     made.echoed = False
     assert names(made, 2) == [None, "llmws-1"]
-    made.default.turn = None
+    made.vacate(made.default)
     assert names(made, 1) == ["llmws-2"]
     assert lease(made, made.default) is None
     made.echoed = True
@@ -179,8 +180,9 @@ def test_a_repr_shows_the_state_and_no_turn():
     lease(made)
     made.default.cached = "r"
     assert repr(made.default) == "<Lane default busy cached='r'>"
-    made.default.turn, made.default.draining_until = None, 5.0
-    assert repr(made.default) == "<Lane default draining cached='r'>"
+    made.vacate(made.default)
+    made.drain(made.default, turn(), 5.0, unaccepted=False)
+    assert repr(made.default) == "<Lane default draining cached=None>"
 
 
 @given(st.lists(st.integers(0, 40), max_size=60), st.integers(2, 5), st.integers(1, 4))
@@ -191,7 +193,7 @@ def test_whatever_is_leased_kept_and_given_back_the_limits_hold(steps, max_activ
         busy = [lane for lane in made if lane.turn is not None]
         if step % 3 and busy:
             lane = busy[step % len(busy)]
-            lane.turn = None
+            made.vacate(lane)
             if step % 2:
                 made.keep(lane, f"r{step}", object())
             continue

@@ -553,6 +553,8 @@ class LanesMachine(RuleBasedStateMachine):
         drained = {lane.drained for lane in lanes._lanes if lane.draining_until is not None}
         assert self.staying == known | drained
         assert {lane.turn for lane in lanes._lanes} - {None} == {*lanes._running}
+        assert {*lanes._lanes.busy} == {lane for lane in lanes._lanes if not lane.free}
+        assert len({*lanes._lanes.busy}) == len(lanes._lanes.busy)
 
     @invariant()
     def a_turn_that_waits_is_waited_for(self) -> None:
