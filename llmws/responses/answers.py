@@ -110,7 +110,7 @@ class Answers(Books):
         reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
         lane = turn.lane
         assert lane is not None
-        end = self._end_of(turn, reading)
+        end = self._end_of(turn, reading, share.lane)
         if end == "mended":
             # Whoever reads is told of the second try, and not of an end that was none.
             reading.items.pop()
@@ -136,11 +136,11 @@ class Answers(Books):
             self._retire(reading.retired)
         return reading.position
 
-    def _end_of(self, turn: Turn, reading: Reading) -> _End:
-        """Return what the last message that was read makes of the turn."""
+    def _end_of(self, turn: Turn, reading: Reading, lane: str | None) -> _End:
+        """Return what the last message that was read, on the lane of this name, makes of the turn."""
         if not reading.last:
             return "open"
-        if self._doubtful(turn):
+        if lane is None and self._doubtful(turn):
             return "doubtful"
         return "mended" if self._mended(turn, turn.final or turn.error_event) else "over"
 
@@ -155,14 +155,16 @@ class Answers(Books):
 
     def _doubtful(self, turn: Turn) -> bool:
         """
-        Tell whether an error that ends a turn may have been another turn's.
+        Tell whether an error without a lane, which ends a turn, may have been another turn's.
 
-        One without a lane goes to the default lane. While others run, it may be theirs: what it ended is not sent again
-        then, and what the server still sends for it is waited for and dropped.
+        It may while others run, or did when the request was already sent. What it ended is not sent again then, and
+        what the server still sends for it is waited for and dropped.
         """
-        alone = len(self._running) == 1 and len(self._lanes.busy) == 1
-        at_default = turn.lane is self._lanes.default and self._lanes.known is not False
-        return turn.final is None and at_default and not alone
+        if turn.final is not None or turn.error_event is None or self._lanes.known is False:
+            return False
+        # What comes behind the end of an answer does not count from 0, if it counts at all.
+        in_company = turn.in_company and turn.error_event.raw.get("sequence_number") != 0
+        return in_company or len(self._lanes.busy) > 1
 
     def _breached(self, turn: Turn, fault: RemoteProtocolError, mixed: bool) -> None:
         """End the turn whose answer broke the protocol, or all that its answer may be mixed with."""
@@ -336,6 +338,7 @@ class Answers(Books):
         refused = isinstance(event, ErrorEvent) and lane.drains_unaccepted
         if event.type in TERMINAL_TYPES or refused:
             turn = self._lanes.drained(lane)
+            self._note_company()
             lane.suspect = refused
             if turn is not None:
                 self._report(Released(turn))

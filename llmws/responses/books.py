@@ -246,11 +246,17 @@ class Books:
         """Take a turn off its lane."""
         if turn in self._running:
             self._running.remove(turn)
+        self._note_company()
         if turn.lane is not None:
             self._lanes.left(turn.lane, turn.response_id, turn.next_number)
         self._unhold(turn)
         if turn.lane is not None and turn.lane.turn is turn:
             self._lanes.vacate(turn.lane)
+
+    def _note_company(self) -> None:
+        """Note in turns that wait for their answer that another one's was under way until now."""
+        for turn in self._running:
+            turn.in_company |= turn.state is TurnState.SENT
 
     def _end_all(self, error: Callable[[Turn], TurnError]) -> None:
         turns = [*self._running, *self._queue]

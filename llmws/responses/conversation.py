@@ -157,9 +157,8 @@ class Conversation:
         with self._monitor.lock:
             continuation = self._chain.begin(settings, given)
         self._check_size(continuation)
-        self._used_at = (
-            time.monotonic()
-        )  # Before it begins: a rotation at this moment is to move it.
+        # Before it begins: a rotation at this moment is to move it.
+        self._used_at = time.monotonic()
         stream = self._host.open_turn(continuation, timeouts=timeouts)
         self._running = Running(stream._turn, [*self._chain.steers, *given], settings)
         return stream

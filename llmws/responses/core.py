@@ -104,9 +104,8 @@ class Core:
         rotation = Rotation(self.pool, self._movable, timeouts, parts.warm_window, spawn_thread)
         self.pool.aged = rotation.begin
         self._submitted_bytes = 0
-        self._released_bytes = (
-            0  # At the last look, which is only taken when it matters: it can only have grown.
-        )
+        # At the last look, which is only taken when it matters: it can only have grown.
+        self._released_bytes = 0
         self._busy: set[Handlers] = set()
         on_fork(self, "_renew")
 

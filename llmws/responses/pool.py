@@ -291,9 +291,8 @@ class Pool:
         slot.leaving = True
         self._homes = {name: home for name, home in self._homes.items() if home is not slot}
         if slot in self._slots:
-            self._past.append(
-                slot
-            )  # First: who looks without the lock is to find it in one of them.
+            # First: who looks without the lock is to find it in one of them.
+            self._past.append(slot)
             self._slots.remove(slot)
         for over in [each for each in self._past if each.connection.over]:
             self._past.remove(over)

@@ -122,9 +122,8 @@ def _block(event: Event) -> bytes:
         }
     elif "stream_id" in raw:
         raw = {name: value for name, value in raw.items() if name != "stream_id"}
-    name = " ".join(
-        event.type.split()
-    )  # A line break would end the field; none of OpenAI's types has one.
+    # A line break would end the field; none of OpenAI's types has one.
+    name = " ".join(event.type.split())
     try:
         data = jsoncodec.encode(raw)
     except jsoncodec.JSONError as exc:

@@ -77,6 +77,7 @@ class Turn:
         suspicious: Whether an event before ``response.created`` may still be the lane's last turn's, which ended by an
             error without a terminal event.
         before: The response of the lane's turn before, and the number that would have come next in it; None if unknown.
+        in_company: Whether another turn of the connection ended while the server's answer to this one was awaited.
         replayed: Whether it was sent a second time without the server's leave.
         doubtful: Whether the server may have worked on it before it was sent again.
         continuation: What it goes on from, if it is a conversation's; ``payload`` is empty then.
@@ -108,6 +109,7 @@ class Turn:
     error_event: ErrorEvent | None = None
     suspicious: bool = False
     before: tuple[str | None, int | None] = (None, None)
+    in_company: bool = False
     replayed: bool = False
     doubtful: bool = False
     continuation: Continuation | None = None
@@ -174,9 +176,9 @@ class Turn:
         self.lane = self.response_id = self.final = None
         self.queued_at = self.not_before = now
         self.written_at = self.last_event_at = self.next_number = None
-        self.error_event = self.error_at = (
-            None  # What the lost socket said is not to end the turn on the next one.
-        )
+        # What the lost socket said is not to end the turn on the next one.
+        self.error_event = self.error_at = None
+        self.in_company = False
 
     def number(self, number: int) -> int:
         """

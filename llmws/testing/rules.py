@@ -225,9 +225,8 @@ def refuse_times(
         headers: Such as ``{"retry-after": "2"}``.
     """
     refusing = refuse(status, code, message, headers=headers)
-    asked = (
-        itertools.count()
-    )  # Counted in one step of the interpreter, so by any number of threads.
+    # Counted in one step of the interpreter, so by any number of threads.
+    asked = itertools.count()
 
     def rule(request: Request) -> Iterator[Event]:
         yield from (refusing if next(asked) < times else then)(request)

@@ -128,9 +128,8 @@ def fuzzing_server(
         port: Where it listens.
     """
     reports = work / "reports"
-    shutil.rmtree(
-        reports, ignore_errors=True
-    )  # Those of an earlier run say nothing about this one.
+    # Those of an earlier run say nothing about this one.
+    shutil.rmtree(reports, ignore_errors=True)
     specification = {
         "url": f"ws://127.0.0.1:{port}",
         "outdir": str(reports),

@@ -50,8 +50,8 @@ _NETWORK = (
     Plan("fin"),
     Plan("half_close", way="server"),
     Plan("half_close", way="client"),
+    Plan("split", size_bytes=200, way="server"),
     Plan("split", size_bytes=40, way="server"),
-    Plan("split", size_bytes=7, way="server"),
     Plan("delay", seconds=0.005),
 )
 _HOLES = (Plan("black_hole"), Plan("black_hole", way="server"), Plan("black_hole", way="client"))
@@ -103,6 +103,9 @@ def _draw(rng: random.Random, deltas: int, *, silent: bool) -> _Blow:
         fault = attrs.evolve(fault, delay=0.002)
     if fault.at == "end" and isinstance(fault, (faults.Stall, faults.Garble)):
         # The server would say that it is done, and yet not be: no client can know of such a lane.
+        fault = attrs.evolve(fault, at="terminal")
+    if fault.at == "end" and isinstance(fault, faults.ErrorFrame) and not fault.lane:
+        # The server would refuse what it does: behind the end, what has no lane can only be another turn's.
         fault = attrs.evolve(fault, at="terminal")
     return _Blow(fault=fault)
 
@@ -193,9 +196,8 @@ class _Pair:
         if not blow.of_one_turn:
             self.strikes[name] = time.monotonic()
         elif blow.plan is not None:
-            self.proxy.strike(
-                _CALM
-            )  # Else what is still to come would be late, and later with each such blow.
+            # Else what is still to come would be late, and later with each such blow.
+            self.proxy.strike(_CALM)
         self._examine(f"{self.trial.id} ({name}: {blow})", chat, line, seen)
         self._tell(line, blow, seen)
 

@@ -132,9 +132,8 @@ def lane_wait(patience=PATIENCE):
         )
         _check(reader.end(patience), llmws.LaneTimeout, "queued")
         server.gate.set()
-        assert (
-            running.response(patience).text == "Hello world"
-        )  # It fired for the other turn alone.
+        # It fired for the other turn alone.
+        assert running.response(patience).text == "Hello world"
         assert [create["input"] for create in server.creates] == ["one", "two"]
         return _took(reader, begun)
 

@@ -245,6 +245,27 @@ def test_an_error_without_a_lane_is_that_of_the_only_request_that_runs(work):
     assert type(failure(turn)) is APIError
 
 
+@pytest.mark.parametrize("left", [None, "llmws-1"])
+def test_an_error_without_a_lane_may_be_of_a_turn_that_has_just_ended(work, left):
+    turns = running(work, 2)
+    gone, waiting = turns.pop(left), turns.popitem()[1]
+    accept(work, {left: gone})
+    work.say(*on(left, completed()))
+    work.say(error("server_error"))
+    assert type(failure(waiting)) is APIError
+    assert work.lanes.counters.retries == 0
+
+
+def test_an_error_without_a_lane_is_no_older_than_the_request(work):
+    turns = running(work, 2)
+    accept(work, turns)
+    work.say(completed(), *on("llmws-1", completed()))
+    turn = work.sent()
+    work.say(error("server_error"))
+    assert not turn.ended
+    assert work.lanes.counters.retries == 1
+
+
 def test_an_error_without_a_lane_ends_nobody_if_it_may_be_anybodys(work):
     Chat(work).answered()
     turns = running(work, 2)

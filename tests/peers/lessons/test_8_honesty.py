@@ -49,9 +49,8 @@ def test_a_close_that_says_no_is_an_error_with_its_code_and_is_not_held_against_
         with pytest.raises(llmws.StreamInterruptedError) as caught:
             session.create("x")
         assert (caught.value.close_code, caught.value.close_reason) == (code, "no")
-        assert (
-            len(server.ledger.requests) == 1
-        )  # The same message would be refused for the same reason.
+        # The same message would be refused for the same reason.
+        assert len(server.ledger.requests) == 1
         assert session.create("y").text == TEXT
         assert all(entry.transport == "ws" for entry in server.ledger.requests)
 
