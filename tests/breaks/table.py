@@ -331,8 +331,8 @@ BREAKS = (
     Break(
         "give the next turn the lane before the last one is drained",
         "responses/books.py",
-        "        lane.draining_until, lane.drained = self._now + DRAIN_SECONDS, turn\n",
-        "",
+        "        self._lanes.drain(lane, turn, self._now + DRAIN_SECONDS, unaccepted=unaccepted)\n",
+        "        lane.forget()\n",
         (LANES,),
     ),
     # Lanes.
@@ -407,9 +407,16 @@ BREAKS = (
         (KNOWN,),
     ),
     Break(
+        "take an error without a lane for a refusal although another turn has just ended",
+        "responses/answers.py",
+        "return in_company or len(self._lanes.busy) > 1",
+        "return len(self._lanes.busy) > 1",
+        (MANY,),
+    ),
+    Break(
         "send a conversation to a connection that does not know it",
         "responses/pool.py",
-        "if isinstance(home, Lane) and home.owner is slot.lanes and home.cached:",
+        "if isinstance(home, Lane) and home.cached:",
         "if False:",
         (POOL,),
     ),

@@ -43,8 +43,8 @@ MUTATIONS = (
     Break(
         "skip the drain of a turn that was left",
         "responses/books.py",
-        "lane.draining_until, lane.drained = self._now + DRAIN_SECONDS, turn",
-        "lane.draining_until, lane.drained = None, None",
+        "self._lanes.drain(lane, turn, self._now + DRAIN_SECONDS, unaccepted=unaccepted)",
+        "lane.forget()",
         ("P4",),
     ),
     Break(
@@ -78,7 +78,7 @@ MUTATIONS = (
     Break(
         "keep the lane of a turn that has ended",
         "responses/books.py",
-        "            turn.lane.turn = None\n",
+        "            self._lanes.vacate(turn.lane)\n",
         "            pass\n",
         ("P6",),
     ),
