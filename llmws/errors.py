@@ -201,6 +201,7 @@ class APIError(TurnError):
         param: The request field at fault, or None.
         message: The server's own words.
         headers: Headers that came inside the error event, names in lower case.
+        retry_after: Seconds to wait as the server said, or None if it did not say.
     """
 
     def __init__(
@@ -212,6 +213,7 @@ class APIError(TurnError):
         code: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
         **turn: Any,
     ) -> None:
         super().__init__(message, **turn)
@@ -221,6 +223,7 @@ class APIError(TurnError):
         self.code = code
         self.param = param
         self.headers = dict(headers or {})
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         labels = [str(label) for label in (self.status, self.code or self.type) if label]
@@ -232,16 +235,7 @@ class PreviousResponseNotFoundError(APIError):
 
 
 class RateLimitError(APIError):
-    """
-    The server asks to slow down.
-
-    Attributes:
-        retry_after: Seconds to wait as the server said, or None if it did not say.
-    """
-
-    def __init__(self, message: str = "", *, retry_after: float | None = None, **api: Any) -> None:
-        super().__init__(message, **api)
-        self.retry_after = retry_after
+    """The server asks to slow down; ``retry_after`` may say for how long."""
 
 
 class OverloadedError(APIError):

@@ -6,19 +6,19 @@ import logging
 from typing import Any, Literal
 
 from ..errors import APIError, RemoteProtocolError
-from ..wire.backoff import Backoff, retry_after
+from ..wire.backoff import Backoff
 from ..wire.ports import Allowed, Append, AskAgain, Finish
-from ..wire.steps import Deliver, Send, Useful
+from ..wire.steps import Deliver, Repay, Send, Useful
 from .apierrors import CONNECTION_CODES, ErrorEvent, from_event
-from .books import Books
+from .books import DRAIN_SECONDS, Books
 from .ends import failure, refusal
-from .events import TERMINAL_TYPES, Event, ResponseStarted, from_raw
+from .events import TERMINAL_TYPES, Event, ResponseStarted, SteerEvent, from_raw
 from .lane import Lane
 from .reading import Reading, read
 from .refusals import Remedy, remedy
 from .reports import Astray, Learned, Released, Retired
 from .shares import Share, shares_of
-from .steering import STEER_SECONDS, Steer, Steering
+from .steering import Steer, Steering
 from .turn import Put, Turn, TurnState
 
 
@@ -28,14 +28,14 @@ logger = logging.getLogger(__name__)
 
 # After an ``error`` event the API sends the terminal event next (recorded); so long it is waited for.
 _ERROR_GRACE = 1.0
+# Behind the word that a connection ends comes its end, sooner or later (documented of one provider).
+_CLOSE_GRACE = 2.0
+# So long it may stay unknown whose an error without a lane is.
+_DOUBT_SECONDS = 5.0
+# These have the lane's name if it has one (documented): without it they are the default lane's.
+_NAMED_CODES = frozenset({"previous_response_not_found"})
 
-_End = Literal["open", "over", "mended", "doubtful"]
-
-
-def _pause(error: APIError) -> float | None:
-    """Return the seconds that the server asks to wait, or None."""
-    asked: float | None = getattr(error, "retry_after", None)
-    return retry_after(error.headers) if asked is None else asked
+_End = Literal["open", "over", "mended"]
 
 
 def _waits(lane: Lane) -> bool:
@@ -110,61 +110,117 @@ class Answers(Books):
         reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
         lane = turn.lane
         assert lane is not None
+        failed = turn.error_event is None and failure(turn) is not None
         end = self._end_of(turn, reading, share.lane)
-        if end == "mended":
-            # Whoever reads is told of the second try, and not of an end that was none.
-            reading.items.pop()
-        if turn.state is TurnState.OUTPUT:
-            turn.payload = b""  # It is not sent again.
-        if reading.items:
-            turn.last_event_at = self._now
-            size_bytes = share.size_bytes(position, reading.position)
-            self._actions.append(Append(turn.inbox, reading.items, size_bytes))
+        self._log(turn, reading, end, share.size_bytes(position, reading.position))
         if reading.useful:
             self._lanes.trust(lane)
-            self._proven = True
-            self._actions.append(Useful())
-            if self._unhold(turn):
-                self._advance()
+            self._prove(turn, end)
         self.counters.dropped_events += reading.dropped
         if reading.fault is not None:
             self._breached(turn, reading.fault, mixed)
         else:
             self._settle(turn, end)
+        for final in reading.past:
+            self._add_usage(turn, final)
         self._steer_on(turn, reading.steered)
+        for event in reading.strays:
+            self._redirect(event)
+        if self._doubted is not None and self._doubted is not turn:
+            self._heard_beside(lane, failed)
         if reading.retired is not None:
             self._retire(reading.retired)
         return reading.position
+
+    def _log(self, turn: Turn, reading: Reading, end: _End, size_bytes: int) -> None:
+        """Have what was read put into the turn's log, and its end unless it is sent again."""
+        if end == "over":
+            reading.items += turn.held
+            turn.held = ()
+        if turn.state is TurnState.OUTPUT:
+            turn.payload = b""  # It is not sent again.
+        if reading.items:
+            turn.last_event_at = self._now
+            self._actions.append(Append(turn.inbox, reading.items, size_bytes))
+
+    def _prove(self, turn: Turn, end: _End) -> None:
+        """Note that the server works on a turn."""
+        self._proven = True
+        self._actions.append(Useful())
+        if end != "mended":
+            self._actions += [Repay()] * turn.unpaid
+            turn.unpaid = 0
+        if self._unhold(turn):
+            self._advance()
 
     def _end_of(self, turn: Turn, reading: Reading, lane: str | None) -> _End:
         """Return what the last message that was read, on the lane of this name, makes of the turn."""
         if not reading.last:
             return "open"
-        if lane is None and self._doubtful(turn):
-            return "doubtful"
-        return "mended" if self._mended(turn, turn.final or turn.error_event) else "over"
+        if lane is None and self._in_doubt(turn):
+            return "open"
+        return "mended" if self._mended(turn) else "over"
 
     def _settle(self, turn: Turn, end: _End) -> None:
         if end == "open":
             self._wait_a_little(turn)
         elif end == "over":
             self._conclude(turn)
-        elif end == "doubtful":
-            turn.doubtful = True
-            self._end_early(turn, refusal(turn))
 
-    def _doubtful(self, turn: Turn) -> bool:
+    def _in_doubt(self, turn: Turn) -> bool:
         """
-        Tell whether an error without a lane, which ends a turn, may have been another turn's.
+        Tell whether an error without a lane, which would end a turn, may be another turn's; note whose.
 
-        It may while others run, or did when the request was already sent. What it ended is not sent again then, and
-        what the server still sends for it is waited for and dropped.
+        What is said of a named lane has its name, but for errors that "may" have it (documented). Such a one is held
+        back until what comes for the other lanes shows that it was not about them.
         """
-        if turn.final is not None or turn.error_event is None or self._lanes.known is False:
+        error = turn.error_event
+        if turn.final is not None or error is None or self._lanes.known is False:
             return False
-        # What comes behind the end of an answer does not count from 0, if it counts at all.
-        in_company = turn.in_company and turn.error_event.raw.get("sequence_number") != 0
-        return in_company or len(self._lanes.busy) > 1
+        if error.code in _NAMED_CODES:
+            return False
+        turn.rivals = {
+            lane
+            for lane in self._lanes.busy
+            if lane is not turn.lane
+            and (lane.turn is None or lane.turn.state is not TurnState.QUEUED)
+        }
+        if turn.rivals:
+            self._doubted, turn.error_at = turn, self._now + _DOUBT_SECONDS
+        return bool(turn.rivals)
+
+    def _heard_beside(self, lane: Lane, failed: bool) -> None:
+        """
+        Take what came for a lane as a sign of whose an error without one was.
+
+        Args:
+            lane: A lane that goes on, is done, or was refused under its own name.
+            failed: Whether its response failed for a reason that was not told before: that was it, then.
+        """
+        turn = self._doubted
+        if turn is None or not turn.rivals or turn not in self._running:
+            self._doubted = None
+        elif failed:
+            self._doubted = None
+            turn.acquit()
+            self.counters.dropped_events += 1
+        else:
+            turn.rivals.discard(lane)
+            if not turn.rivals:
+                self._doubted = None
+                if not self._mended(turn):
+                    self._conclude(turn)
+
+    def _end_in_doubt(self, turn: Turn) -> None:
+        """End a turn of which it has stayed unknown whether it was refused; what the server sends for it is dropped."""
+        turn.doubtful = True
+        self._end_early(turn, refusal(turn))
+
+    def _refused(self, turn: Turn) -> bool:
+        """Tell whether an error ended a turn for certain."""
+        if turn.rivals:
+            turn.acquit()
+        return turn.error_event is not None
 
     def _breached(self, turn: Turn, fault: RemoteProtocolError, mixed: bool) -> None:
         """End the turn whose answer broke the protocol, or all that its answer may be mixed with."""
@@ -182,9 +238,8 @@ class Answers(Books):
 
     def _wait_a_little(self, turn: Turn) -> None:
         """Bound the wait for what has to follow: a successor, or the terminal event behind an error."""
-        if turn.error_at is None and turn.final is not None:
-            turn.error_at = self._now + STEER_SECONDS
-            self._add_usage(turn)
+        if turn.error_at is None and turn.final is not None and turn.steering is not None:
+            turn.error_at = self._now + turn.steering.wait
         elif turn.error_at is None and turn.error_event is not None:
             turn.error_at = self._now + _ERROR_GRACE
 
@@ -202,11 +257,30 @@ class Answers(Books):
         steering.steers.append(steer)
         self._actions.append(Send(steer, steer.message(turn.response_id)))
 
+    def _redirect(self, event: SteerEvent) -> None:
+        """Find out whose steer an event is about that came on no turn's lane, or on another's (inferred)."""
+        for turn in self._running:
+            if (
+                turn.steering is not None
+                and turn.steering.concerns(event)
+                and turn.lane is not None
+            ):
+                share = Share(turn.lane.name, [b""], None, [event.raw])
+                self._read_turn(turn, share, 0)
+                return
+        for lane in self._lanes.draining:
+            if lane.drained.steering is not None and lane.drained.steering.concerns(event):
+                self._drain(lane, event)
+                return
+        self.counters.dropped_events += 1
+
     def _put(self, given: Put) -> None:
         """Put something into a turn's response, or wait for that to begin."""
         turn, steer = given.turn, given.steer
         if turn.ended:
             steer.come_too_late()
+        elif self._steering is False:
+            steer.give_back("steering_not_supported", "The provider does not have it.")
         elif turn not in self._running and turn not in self._queue:
             self._report(Astray(given))
         else:
@@ -228,7 +302,11 @@ class Answers(Books):
             turn.home = self._lanes.keep(turn.lane, turn.response_id, keeper)
         self._leave(turn)
         self._finish(turn, None)
-        self._report(Released(turn))
+        if turn.lane is not None and turn.steering is not None and turn.steering.outstanding:
+            # The successor may still come, and is to be nobody else's answer.
+            self._lanes.drain(turn.lane, turn, self._now + DRAIN_SECONDS, unaccepted=False)
+        else:
+            self._report(Released(turn))
         self._advance()
 
     def _end_by_error(self, turn: Turn) -> None:
@@ -242,8 +320,8 @@ class Answers(Books):
         self._report(Released(turn))
         self._advance()
 
-    def _mended(self, turn: Turn, event: Event | None = None) -> bool:
-        """Do about a refusal what can be done, and hold its event back; return whether something can."""
+    def _mended(self, turn: Turn) -> bool:
+        """Do about a refusal what can be done, its event still held back; return whether something can."""
         if not turn.before_output:
             return False
         if turn.final is None and turn.lane is not None:
@@ -252,9 +330,9 @@ class Answers(Books):
         if error is not None and turn.error_event is not None:
             # It knows more than the response that failed for it, such as how long to wait.
             error = refusal(turn)
-        return isinstance(error, APIError) and self._mend(turn, error, event)
+        return isinstance(error, APIError) and self._mend(turn, error)
 
-    def _mend(self, turn: Turn, error: APIError, event: Event | None) -> bool:
+    def _mend(self, turn: Turn, error: APIError) -> bool:
         what = remedy(error)
         if what is None or what in turn.remedies:
             return False
@@ -262,11 +340,11 @@ class Answers(Books):
             return False
         if what is Remedy.NO_LANES and turn.lane is self._lanes.default:
             return False
-        asked = _pause(error)
+        asked = error.retry_after
         if asked is not None and asked > Backoff().longest_retry_after:
             return False
         turn.remedies.add(what)
-        turn.refused = (error, event)
+        turn.refused = error
         self._forget_parent(turn)
         self._leave(turn)
         self._actions.append(AskAgain(turn))
@@ -275,19 +353,20 @@ class Answers(Books):
     def _allowed(self, given: Allowed) -> None:
         """Send a refused turn again, if the budget reaches."""
         turn = given.key
-        (error, event), turn.refused = turn.refused, None
-        if turn.ended or given.fraction is None:
-            self._end_refused(turn, error, event)
-            return
+        error, turn.refused = turn.refused, None
+        assert error is not None
         what, about = remedy(error), turn.error_event
-        assert what is not None
+        if turn.ended or what is None or given.fraction is None:
+            self._end_refused(turn, error)
+            return
+        turn.unpaid += 1
         delay = 0.0
         if what is Remedy.LATER:
-            delay = Backoff().delay(1, given.fraction, _pause(error))
+            delay = Backoff().delay(1, given.fraction, error.retry_after)
         elif what is Remedy.NO_LANES:
             self._learned(False)
         raw = {"type": "llmws.retry", "how": what.value, "delay": delay, "reason": str(error)}
-        self._add_usage(turn)
+        self._add_usage(turn, turn.final)
         self._again(turn, raw, f"{error.code or error.type}, {what.value}", delay)
         if what is Remedy.ELSEWHERE and self._open and self._retired is None:
             # What runs here runs on: the server said nothing of that.
@@ -295,10 +374,8 @@ class Answers(Books):
             self._report(Retired(True))
         self._advance()
 
-    def _end_refused(self, turn: Turn, error: APIError, event: Event | None) -> None:
+    def _end_refused(self, turn: Turn, error: APIError) -> None:
         """End a turn that cannot be sent again, just as if nobody had asked."""
-        if event is not None:
-            self._actions.append(Append(turn.inbox, [event], 0))
         self._finish(turn, error if turn.final is None else None)
         self._report(Released(turn))
         self._advance()
@@ -314,20 +391,23 @@ class Answers(Books):
         self._retired = event
         self._report(Retired(True))
         # Of several it is not known which one the server would not take: they may run, until the link is lost.
-        alone = len(self._running) == 1
+        alone = [turn.state for turn in self._running].count(TurnState.SENT) == 1
         for turn in reversed([*self._running]):
             # Not on a socket that was retired before it was of any use: new ones might be made for ever.
             if turn.state is TurnState.QUEUED and self._proven:
                 self._take_back(turn)
             elif turn.state is TurnState.SENT and turn.error_event is None and alone:
-                # Refused together with the connection, which is closed next, or is not.
-                turn.error_event, turn.error_at = event, self._now + _ERROR_GRACE
+                # Refused together with the connection, unless it begins; the word may have come ahead of that.
+                turn.error_event, turn.error_at = event, self._now + _CLOSE_GRACE
         self._advance()
 
     def _unclaimed(self, lane: Lane | None, raw: dict[str, Any]) -> None:
         """Look at a message that belongs to no running turn: it may end one that is being drained."""
-        self.counters.dropped_events += 1
         event = from_raw(raw)
+        if isinstance(event, SteerEvent):
+            self._redirect(event)
+            return
+        self.counters.dropped_events += 1
         if isinstance(event, ErrorEvent) and event.code in CONNECTION_CODES:
             self._retire(event)
         elif lane is not None and lane.draining_until is not None:
@@ -336,15 +416,20 @@ class Answers(Books):
     def _drain(self, lane: Lane, event: Event) -> None:
         """Look for the end of a turn that nobody waits for any more."""
         refused = isinstance(event, ErrorEvent) and lane.drains_unaccepted
-        if event.type in TERMINAL_TYPES or refused:
-            turn = self._lanes.drained(lane)
-            self._note_company()
-            lane.suspect = refused
-            if turn is not None:
-                self._report(Released(turn))
-            self._advance()
-        elif isinstance(event, ResponseStarted):
+        if isinstance(event, ResponseStarted):
             lane.drains_unaccepted = False
+        over, wait, steering = event.type in TERMINAL_TYPES, 0.0, lane.drained.steering
+        if self._doubted is not None:
+            self._heard_beside(lane, event.type == "response.failed")
+        if steering is not None:
+            steering.follow(event)
+            over, wait = steering.ended is not None, steering.wait
+        if over and wait:
+            lane.draining_until = self._now + wait
+        elif over or refused:
+            lane.suspect = refused
+            self._drained(lane)
+            self._advance()
 
     def _learned(self, known: bool) -> None:
         if self._lanes.known is not False and self._lanes.known is not known:

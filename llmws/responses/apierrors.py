@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -147,10 +148,11 @@ def api_error(
     code: str | None = None,
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
+    wall_time: float | None = None,
     **turn: Any,
 ) -> APIError:
     """
-    Make the exception of an error that the server reported.
+    Make the exception of an error that the server reported; its ``retry_after`` is the wait that the server asks for.
 
     Args:
         message: The server's own words; if empty, the exception says that there were none.
@@ -159,6 +161,7 @@ def api_error(
         code: The wire's error code, or None.
         param: The request field at fault, or None.
         headers: Headers of the error, names in lower case.
+        wall_time: Seconds since the epoch now, for a ``Retry-After`` that is a date; None means by the clock.
         turn: What a ``TurnError`` takes: ``partial``, ``response_id``, ``state``, ``may_have_been_billed``.
     """
     # Servers quote the key that they refuse.
@@ -172,27 +175,22 @@ def api_error(
         **turn,
     }
     labels = {label for label in (code, type) if label}
-    if code == "previous_response_not_found" or (not code and _NOT_FOUND.search(message)):
-        return PreviousResponseNotFoundError(message, **fields)
-    if labels & CONNECTION_CODES:
-        return ConnectionLimitError(message, **fields)
-    if labels & QUOTA_CODES:
-        return APIError(message, **fields)
-    if labels & _OVERLOADED:
-        return OverloadedError(message, **fields)
-    if status == 429 or labels & _RATE_LIMIT:
-        return RateLimitError(message, retry_after=_retry_after(message, headers or {}), **fields)
-    if status == 503:
-        return OverloadedError(message, **fields)
-    return APIError(message, **fields)
+    gone = _is_not_found(message, status, code, param)
+    kind = PreviousResponseNotFoundError if gone else _kind(status, labels)
+    # Now, for of a date nobody knows later how long it was away.
+    wait = _retry_after(headers or {}, wall_time)
+    if wait is None and kind is RateLimitError:
+        wait = _in_words(message)
+    return kind(message, retry_after=wait, **fields)
 
 
-def from_event(event: ErrorEvent, **turn: Any) -> APIError:
+def from_event(event: ErrorEvent, *, wall_time: float | None = None, **turn: Any) -> APIError:
     """
     Make the exception of an error event.
 
     Args:
         event: The event, in any shape.
+        wall_time: As for ``api_error``.
         turn: What a ``TurnError`` takes: ``partial``, ``response_id``, ``state``, ``may_have_been_billed``.
     """
     return api_error(
@@ -202,15 +200,40 @@ def from_event(event: ErrorEvent, **turn: Any) -> APIError:
         code=event.code,
         param=event.param,
         headers=event.headers,
+        wall_time=wall_time,
         **turn,
     )
 
 
-def _retry_after(message: str, headers: Mapping[str, str]) -> float | None:
-    """Return seconds, by the headers or else by the message's words."""
-    seconds = backoff.retry_after(headers)
-    if seconds is not None:
-        return seconds
+def _is_not_found(message: str, status: int | None, code: str | None, param: str | None) -> bool:
+    if code == "previous_response_not_found":
+        return True
+    # Another code does not change what the words say, if the field at fault is named too (inferred).
+    blamed = param == "previous_response_id" and status in (400, 404)
+    return (not code or blamed) and _NOT_FOUND.search(message) is not None
+
+
+def _kind(status: int | None, labels: set[str]) -> type[APIError]:
+    if labels & CONNECTION_CODES:
+        return ConnectionLimitError
+    if labels & QUOTA_CODES:
+        return APIError
+    if labels & _OVERLOADED:
+        return OverloadedError
+    if status == 429 or labels & _RATE_LIMIT:
+        return RateLimitError
+    return OverloadedError if status == 503 else APIError
+
+
+def _retry_after(headers: Mapping[str, str], wall_time: float | None) -> float | None:
+    """Return the seconds that the headers ask to wait, or None."""
+    if wall_time is None:
+        return _retry_after(headers, wall_time=time.time())
+    return backoff.retry_after(headers, wall_time=wall_time)
+
+
+def _in_words(message: str) -> float | None:
+    """Return the seconds that the message asks to wait, or None."""
     found = _TRY_AGAIN.search(message)
     if not found:
         return None

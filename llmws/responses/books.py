@@ -19,6 +19,7 @@ from ..wire.steps import Drop, Send, Unwant, Want, Withdraw
 from .apierrors import ErrorEvent
 from .capabilities import Capabilities
 from .ends import LaneCounters, too_long
+from .events import ResponseFinished
 from .items import Usage
 from .lane import Lane, LaneSet
 from .parents import message_of, parent_of
@@ -56,6 +57,8 @@ class Books:
         self._secrets = secrets
         capabilities = capabilities or Capabilities(lanes=False)
         self._max_frame_bytes = capabilities.max_frame_bytes
+        self._steering = capabilities.steering
+        self._life = capabilities.max_age
         self._lanes = LaneSet(capabilities, self)
         self._max_age = max_age
         self._idle_seconds = idle_seconds
@@ -73,9 +76,13 @@ class Books:
         self._preparing = False  # The pool waits for a socket.
         self._closing = False  # The pool wants nothing more to begin here.
         self._aged_at: float | None = None
+        self._expires_at: float | None = None  # From then on the server takes nothing more.
         self._idle_at: float | None = None
         self._stopped = False
         self._now = 0.0
+        self._doubted: Turn | None = (
+            None  # An error without a lane may have been its, or another's.
+        )
         self._actions: list[Any] = []
 
     def __repr__(self) -> str:
@@ -100,7 +107,8 @@ class Books:
 
     def _advance(self, *, fresh: bool = False) -> None:
         """Begin what waits and can begin; ``fresh`` if a new turn is why."""
-        over = self._doomed or (self._retired is not None and self._lanes.quiet)
+        expired = self._expires_at is not None and self._expires_at <= self._now
+        over = self._doomed or ((self._retired is not None or expired) and self._lanes.quiet)
         if self._open and over and not self._running:
             self._actions.append(Drop())
             self._closed_socket()
@@ -148,7 +156,7 @@ class Books:
         """Let a turn whose request was not begun to be written wait again, before all others."""
         self._actions.append(Withdraw(turn))
         self._leave(turn)
-        turn.lane = None
+        turn.lane = turn.sent = None
         self._enqueue(turn, first=True)
 
     def _count_sent(self, turn: Turn) -> None:
@@ -211,6 +219,7 @@ class Books:
         self._leave(turn)
         self._finish(turn, error)
         if error.state == TurnState.QUEUED.value:
+            turn.sent = None  # What the server knows is as it was.
             self._actions.append(Withdraw(turn))
             self._report(Released(turn))
             self._advance()
@@ -228,7 +237,14 @@ class Books:
         self._doomed = True
 
     def _tick_lanes(self) -> None:
-        overdue = [lane for lane in self._lanes.draining if lane.overdue(self._now)]
+        overdue = []
+        for lane in self._lanes.draining:
+            if lane.overdue(self._now):
+                steering = lane.drained.steering
+                if steering is None or steering.ended is None or steering.outstanding:
+                    overdue.append(lane)
+                else:
+                    self._drained(lane)  # The server has no word about a steer.
         # With lanes conversations go on, and what they have cached is worth more than a lane that is stuck.
         going_on = self._lanes.known and any(lane.keeper is not None for lane in self._lanes)
         ending = self._lanes.full or self._retired or self._closing
@@ -238,6 +254,11 @@ class Books:
         for lane in overdue:
             lane.draining_until = self._now + DRAIN_SECONDS
 
+    def _drained(self, lane: Lane) -> None:
+        """Free a lane of which nothing more comes."""
+        turn = self._lanes.drained(lane)
+        self._report(Released(turn))
+
     def _end_waiting(self, turn: Turn, error: Exception) -> None:
         self._finish(turn, error)
         self._report(Released(turn))
@@ -246,17 +267,11 @@ class Books:
         """Take a turn off its lane."""
         if turn in self._running:
             self._running.remove(turn)
-        self._note_company()
         if turn.lane is not None:
             self._lanes.left(turn.lane, turn.response_id, turn.next_number)
         self._unhold(turn)
         if turn.lane is not None and turn.lane.turn is turn:
             self._lanes.vacate(turn.lane)
-
-    def _note_company(self) -> None:
-        """Note in turns that wait for their answer that another one's was under way until now."""
-        for turn in self._running:
-            turn.in_company |= turn.state is TurnState.SENT
 
     def _end_all(self, error: Callable[[Turn], TurnError]) -> None:
         turns = [*self._running, *self._queue]
@@ -270,7 +285,7 @@ class Books:
         turn.state = TurnState.ENDED
         self._release(turn)
         turn.payload = b""
-        self._add_usage(turn)
+        self._add_usage(turn, turn.final)
         self.counters.missing_events += turn.missing_events
         if turn.missing_events or turn.repeated_events:
             logger.warning(
@@ -279,6 +294,9 @@ class Books:
                 turn.missing_events,
                 turn.repeated_events,
             )
+        if turn.held:
+            self._actions.append(Append(turn.inbox, [*turn.held], 0))
+            turn.held = ()
         if turn.steering is not None:
             for steer in turn.steering.waiting:
                 steer.come_too_late()
@@ -291,11 +309,10 @@ class Books:
         self.counters.released_bytes += turn.size_bytes
         turn.size_bytes = 0
 
-    def _add_usage(self, turn: Turn) -> None:
-        if turn.final is None or turn.final is turn.counted:
+    def _add_usage(self, turn: Turn, final: ResponseFinished | None) -> None:
+        if final is None:
             return
-        turn.counted = turn.final
-        usage = Usage.from_wire(turn.final.response.get("usage"))
+        usage = Usage.from_wire(final.response.get("usage"))
         if usage is None:
             return
         if turn.warm_up:
@@ -309,7 +326,7 @@ class Books:
         if self._retired is not None or self._doomed:
             self._report(Retired(False))  # The next socket is as good as any.
         self._open = self._doomed = self._used = False
-        self._retired = self._aged_at = None
+        self._retired = self._aged_at = self._expires_at = None
         self._lanes.reset()
         self._actions += [Report(Released(turn)) for turn in drained]
 

@@ -22,7 +22,7 @@ class Capabilities:
         lanes: Whether turns may run side by side on one connection; None if that is not known.
         max_active: Turns that run at once on a connection with lanes.
         max_lanes: Lane names that a connection takes in its life.
-        steering: Whether a running response may be steered.
+        steering: Whether a running response may be steered; None if that is not known.
         max_age: Seconds that a connection may live.
         max_frame_bytes: The longest message that the provider takes; a longer one is refused here, before it is sent.
     """
@@ -30,7 +30,7 @@ class Capabilities:
     lanes: bool | None = None
     max_active: int = 1
     max_lanes: int = 0
-    steering: bool = False
+    steering: bool | None = None
     max_age: float = 60 * 60.0
     # Measured at OpenAI, to the byte; other hosts are given the same until they are known better (inferred).
     max_frame_bytes: int = 16 * 2**20
@@ -59,6 +59,8 @@ _KNOWN = {
     "api.openai.com": Capabilities(lanes=True, max_active=16, max_lanes=32, steering=True),
     # Their pages document one turn at a time.
     "openai.azure.com": Capabilities(lanes=False),
-    "api.x.ai": Capabilities(lanes=False, max_age=25 * 60.0),
-    "ai-gateway.vercel.sh": Capabilities(lanes=False, max_age=13 * 60.0, max_frame_bytes=4 * 2**20),
+    "api.x.ai": Capabilities(lanes=False, steering=False, max_age=25 * 60.0),
+    "ai-gateway.vercel.sh": Capabilities(
+        lanes=False, steering=False, max_age=13 * 60.0, max_frame_bytes=4 * 2**20
+    ),
 }

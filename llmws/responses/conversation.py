@@ -286,6 +286,7 @@ class Conversation:
                 else:
                     self._chain.take_in(answer, record)
                 running.taken += 1
+            self._used_at = running.turn.last_event_at or self._used_at
             self._running = None
 
     def _settled(self, look: Callable[[Chain], T]) -> T:
@@ -430,19 +431,20 @@ class Conversation:
 
     @property
     def last_used(self) -> float:
-        """When its latest turn began, on the monotonic clock; now, if that still runs."""
+        """When its latest turn ended, or began if it was not answered, on the monotonic clock; now, if it runs."""
         running = self._running
-        if running is not None and not running.turn.ended:
-            return time.monotonic()
-        return self._used_at
+        if running is None:
+            return self._used_at
+        turn = running.turn
+        return (turn.last_event_at or self._used_at) if turn.ended else time.monotonic()
 
-    def goes_on_from(self, router: object) -> bool:
-        """Tell whether its latest turn is, or was, on the connection of this router."""
+    @property
+    def home(self) -> object:
+        """The lane of its latest turn, or of what its next one goes on from; None if there is none."""
         running = self._running
-        home: object = running.turn.home if running is not None else None
-        if home is None:
-            home = self._settled(lambda chain: chain.home)
-        return getattr(home, "owner", None) is router
+        if running is not None and not running.turn.ended and running.turn.home is not None:
+            return running.turn.home
+        return self._settled(lambda chain: chain.home)
 
     @property
     def keeper(self) -> object:

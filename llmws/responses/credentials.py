@@ -10,9 +10,10 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..secret import REDACTED, Secret, redact
 from ..version import __version__
+from ..wire.endpoint import key_like
 
 
-__all__ = ["Credentials", "HiddenHeaders"]
+__all__ = ["AskedHeaders", "Credentials", "HiddenHeaders"]
 
 _USER_AGENT = f"llmws/{__version__} Python/{platform.python_version()}"
 
@@ -38,7 +39,7 @@ class Credentials:
             given = (os.environ.get("OPENAI_API_KEY") or None,)
         self._ask: Callable[[], Any] | None = None
         self._key: Secret | None = None
-        # Every key so far, for those who must keep keys out of what they write.
+        # Every key so far, those in asked headers too, for those who must keep keys out of what they write.
         self.given_out: set[Secret] = set()
         if callable(given[0]):
             self._ask = given[0]
@@ -75,6 +76,20 @@ class Credentials:
         self.given_out.add(key)
         return key
 
+    def required(self) -> Secret:
+        """
+        Return the key for one dial.
+
+        Raises:
+            ConfigurationError: There is none; otherwise as when called.
+        """
+        key = self()
+        if key is None:
+            raise ConfigurationError(
+                "No key: the headers callable gave no Authorization, and there is neither api_key nor OPENAI_API_KEY."
+            )
+        return key
+
     def __repr__(self) -> str:
         return f"<Credentials {'asked at each dial' if self._ask else REDACTED if self._key else 'none'}>"
 
@@ -87,9 +102,7 @@ class HiddenHeaders(dict[str, str]):
         return f"<headers {', '.join(redact(str(name)) for name in self)}>"
 
     @classmethod
-    def of(
-        cls, headers: Mapping[str, str] | None, organization: str | None, project: str | None
-    ) -> HiddenHeaders:
+    def of(cls, headers: Any, organization: str | None, project: str | None) -> HiddenHeaders:
         """
         Join a user's headers with those that go with every dial; the user's own win.
 
@@ -99,7 +112,7 @@ class HiddenHeaders(dict[str, str]):
         if headers is not None and not isinstance(headers, Mapping):
             kind, headers = type(headers).__name__, None  # They may hold a key, as above.
             raise ConfigurationError(
-                f"headers is of type {kind}: give a mapping of names to values."
+                f"headers is of type {kind}: give a mapping of names to values, or a callable that returns one."
             )
         own = {
             "User-Agent": _USER_AGENT,
@@ -116,6 +129,49 @@ class HiddenHeaders(dict[str, str]):
     def authorize(self) -> bool:
         """Whether there is an ``Authorization`` among them."""
         return any(str(name).lower() == "authorization" for name in self)
+
+
+class AskedHeaders:
+    """
+    Asks for a user's headers at each dial.
+
+    Args:
+        ask: Returns a mapping of names to values.
+        given_out: Where the values that may be keys are noted, those of every dial so far.
+    """
+
+    __slots__ = ("_ask", "_given_out")
+
+    def __init__(self, ask: Callable[[], Any], given_out: set[Secret]) -> None:
+        self._ask = ask
+        self._given_out = given_out
+
+    @classmethod
+    def of(cls, headers: Any, given_out: set[Secret]) -> AskedHeaders | None:
+        """Return what asks for a user's headers, or None if they were given as they are."""
+        to_ask = callable(headers) and not isinstance(headers, Mapping)
+        return cls(headers, given_out) if to_ask else None
+
+    def __call__(self) -> HiddenHeaders:
+        """
+        Return a copy of the headers for one dial; whether they can be sent is the endpoint's to check.
+
+        Raises:
+            ConfigurationError: The callable gave no mapping; whatever the callable itself raises comes through.
+        """
+        given: tuple[Any, ...] = (self._ask(),)
+        kind = "" if isinstance(given[0], Mapping) else type(given[0]).__name__
+        headers = HiddenHeaders() if kind else HiddenHeaders(*given)
+        given = ()
+        if kind:
+            raise ConfigurationError(
+                f"What the headers callable returned is of type {kind}: it has to be a mapping of names to values."
+            )
+        self._given_out.update(key_like(headers.items()))
+        return headers
+
+    def __repr__(self) -> str:
+        return "<AskedHeaders asked at each dial>"
 
 
 def _wrapped(key: Any) -> Secret | None:

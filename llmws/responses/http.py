@@ -40,11 +40,13 @@ def post_json(
 
     Raises:
         APIError: The server refused.
+        ConfigurationError: What a callable gave for key or headers cannot be sent.
         ConnectError: The server could not be reached, or did not answer in time.
         RemoteProtocolError: The answer is no JSON object.
     """
     import requests
 
+    endpoint = endpoint.asked()
     secrets = list(endpoint.secrets())
     key = endpoint.credentials() if endpoint.credentials is not None else None
     headers = {name: value.reveal() for name, value in endpoint.headers}

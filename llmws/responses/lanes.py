@@ -168,6 +168,7 @@ class Lanes(Answers):
         if self._preparing:
             self._preparing = False
             self._report(Ready(True))
+        self._expires_at = self._now + self._life
         if self._max_age is not None:
             self._aged_at = self._now + self._max_age
         self._advance()
@@ -196,7 +197,7 @@ class Lanes(Answers):
                 self._enqueue(turn, first=True)
             elif turn.state is TurnState.SENT and turn.retry_uncertain and not turn.replayed:
                 self._replay(turn, given)
-            elif turn.error_event is None or not self._mended(turn):
+            elif not self._refused(turn) or not self._mended(turn):
                 self._finish(turn, interruption(turn, given))
                 self._report(Released(turn))
         self._advance()
@@ -240,16 +241,7 @@ class Lanes(Answers):
 
     def _tick(self, given: Tick) -> None:
         now = self._now
-        for turn in [*self._queue, *self._running]:
-            overdue = turn.overdue(now)
-            if overdue is not None:
-                self._end_early(turn, overdue)
-        for turn in [*self._running]:
-            if turn.error_at is None or turn.error_at > now:
-                continue
-            # What was refused together with its connection, or was accepted and failed, may be mended too.
-            if turn.final is not None or not self._mended(turn):
-                self._conclude(turn)
+        self._tick_turns()
         self._tick_lanes()
         if self._aged_at is not None and self._aged_at <= now:
             self._aged_at = None
@@ -260,6 +252,24 @@ class Lanes(Answers):
         self._advance()
         waits = (due for turn in self._queue for due in (turn.deadline, turn.not_before))
         self._queue_due = soonest(due for due in waits if due is not None and due > now)
+
+    def _tick_turns(self) -> None:
+        for turn in [*self._queue, *self._running]:
+            overdue = turn.overdue(self._now)
+            if overdue is None:
+                continue
+            if turn.final is not None:
+                self._conclude(turn)  # It has its response; nothing more came of what was put in.
+            elif not self._refused(turn) or not self._mended(turn):
+                self._end_early(turn, overdue)
+        for turn in [*self._running]:
+            if turn.error_at is None or turn.error_at > self._now:
+                continue
+            if turn.rivals:
+                self._end_in_doubt(turn)
+            # What was refused together with its connection, or was accepted and failed, may be mended too.
+            elif turn.final is not None or not self._mended(turn):
+                self._conclude(turn)
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         Submit: _submit,

@@ -47,6 +47,8 @@ def _choice(turn: Turn, lanes: LaneSet) -> tuple[Anchor | None, str]:
     anchor = next((anchor for anchor in anchors if anchor.stored), None)
     if anchor is not None:
         return anchor, "parent stored"
+    if turn.remedies:
+        return None, "parent lost by a refusal"
     if any(anchor.home in lanes for anchor in anchors):
         return None, "source moved on" if continuation.forked else "lane given away"
     return None, "connection lost"

@@ -51,6 +51,8 @@ class Reading:
         fault: The breach of protocol that ends the turn, or None.
         retired: The server's word that this connection ends, or None.
         steered: Steers that have come to something.
+        strays: What was said of the steers of other turns.
+        past: Terminal events of responses that have a successor.
     """
 
     items: list[Entry] = attrs.field(factory=list)
@@ -61,6 +63,8 @@ class Reading:
     fault: RemoteProtocolError | None = None
     retired: ErrorEvent | None = None
     steered: list[Steer] = attrs.field(factory=list)
+    strays: list[SteerEvent] = attrs.field(factory=list)
+    past: list[ResponseFinished] = attrs.field(factory=list)
 
 
 def read(
@@ -214,18 +218,20 @@ def _begins_output(turn: Turn, event: Event, reading: Reading) -> bool:
     if turn.state is TurnState.ACCEPTED or type(event) is not Event:
         turn.state = TurnState.OUTPUT
         reading.useful = True
+        _show(turn, reading)
     return True
 
 
 def _started(turn: Turn, event: Any, reading: Reading) -> bool:
     if turn.final is not None and turn.steering is not None:
         # The successor of a steered response: the turn goes on with it.
+        reading.past.append(turn.final)
         turn.final = turn.error_at = None
         turn.response_id = event.response_id
         reading.steered += turn.steering.began(event)
     if turn.state is TurnState.SENT:
         turn.state = TurnState.ACCEPTED
-        turn.error_event = turn.error_at = None  # It was not refused after all.
+        turn.acquit()  # It was not refused after all.
         turn.response_id = event.response_id
         turn.suspicious = False
         reading.useful = True
@@ -239,21 +245,37 @@ def _finished(turn: Turn, event: Any, reading: Reading) -> bool:
         return False
     turn.response_id = turn.response_id or event.response_id
     turn.final = event
-    reading.items.append(event)
+    turn.held += (event,)
     reading.useful = True
-    if turn.steering is None or not turn.steering.outstanding or event.status == "failed":
-        return True
-    turn.next_number = None  # A successor counts from its own beginning.
-    return False
+    steering = turn.steering
+    if steering is not None:
+        steering.ended = event.status
+    goes_on = steering is not None and steering.wait > 0
+    if goes_on:
+        turn.next_number = None  # A successor counts from its own beginning.
+    if goes_on or not turn.before_output:
+        _show(turn, reading)
+    return not goes_on
+
+
+def _show(turn: Turn, reading: Reading) -> None:
+    """Let the log have what was held back."""
+    reading.items += turn.held
+    turn.held = ()
 
 
 def _steered(turn: Turn, event: Any, reading: Reading) -> bool:
-    reading.items.append(event)
-    if turn.steering is None:
+    steering = turn.steering
+    if steering is None or not steering.concerns(event):
+        reading.strays.append(event)
         return False
-    steer = turn.steering.heard(event)
+    reading.items.append(event)
+    steer = steering.heard(event)
     reading.steered += [] if steer is None else [steer]
-    return turn.final is not None and not turn.steering.outstanding
+    if turn.final is None:
+        return False
+    turn.error_at = None  # Something else may have to be waited for now.
+    return not steering.wait
 
 
 def _error(turn: Turn, event: Any, reading: Reading) -> bool:
@@ -261,7 +283,9 @@ def _error(turn: Turn, event: Any, reading: Reading) -> bool:
         reading.retired = event
         return False
     turn.error_event = event
-    reading.items.append(event)
+    turn.held += (event,)
+    if not turn.before_output:
+        _show(turn, reading)
     return turn.state is TurnState.SENT
 
 

@@ -19,7 +19,7 @@ from ..wire.endpoint import Endpoint, proxy_for
 from ..wire.process import on_fork
 from .capabilities import Capabilities
 from .core import Core, Parts
-from .credentials import Credentials, HiddenHeaders
+from .credentials import AskedHeaders, Credentials, HiddenHeaders
 from .fields import wire_fields
 from .handlers import Handlers
 from .items import Usage
@@ -56,7 +56,8 @@ class Session:
             ``OPENAI_BASE_URL``, or OpenAI.
         organization: The ``OpenAI-Organization`` header; None means ``OPENAI_ORG_ID``.
         project: The ``OpenAI-Project`` header; None means ``OPENAI_PROJECT_ID``.
-        headers: Further headers of the upgrade request.
+        headers: Further headers of the upgrade request, as a mapping; or a callable that returns one, asked at each
+            dial. They go before the session's own, and an ``Authorization`` among them before ``api_key``.
         timeouts: A ``Timeouts``, or a mapping of the limits that differ from its defaults.
         lanes: Whether the server runs turns side by side on one connection; None means as known of the host.
         capabilities: What the server allows; None means as known of the host.
@@ -83,7 +84,7 @@ class Session:
         base_url: str | None = None,
         organization: str | None = None,
         project: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
         timeouts: Timeouts | Mapping[str, Any] | None = None,
         lanes: bool | None = None,
         capabilities: Capabilities | None = None,
@@ -99,7 +100,8 @@ class Session:
         # First of all the secrets leave this frame's variables: a traceback may show them.
         try:
             credentials = Credentials(api_key)
-            given_headers = HiddenHeaders.of(headers, organization, project)
+            asked = AskedHeaders.of(headers, credentials.given_out)
+            given_headers = HiddenHeaders.of(None if asked else headers, organization, project)
             url = Secret(_responses_url(_instance("base_url", base_url, str)))
         finally:
             api_key = headers = organization = project = base_url = None
@@ -110,13 +112,17 @@ class Session:
             headers=given_headers,
             credentials=None if own_authorization or credentials.missing else credentials,
             ssl_context=ssl_context,
+            ask_headers=asked,
             allow_insecure=_flag("allow_insecure", allow_insecure),
         )
         if credentials.missing and not own_authorization and not self._endpoint.is_loopback:
-            raise ConfigurationError(
-                f"No key for {self._endpoint}: pass api_key (a string, or a callable that returns one), or set "
-                "OPENAI_API_KEY."
-            )
+            if asked is None:
+                raise ConfigurationError(
+                    f"No key for {self._endpoint}: pass api_key (a string, or a callable that returns one), or set "
+                    "OPENAI_API_KEY."
+                )
+            # Each dial finds out whether they hold an Authorization.
+            self._endpoint = attrs.evolve(self._endpoint, credentials=credentials.required)
         self._credentials = credentials
         proxy_for(self._endpoint, os.environ)  # Says now what would only be said at the first dial.
         self._capabilities = _allowed(self._endpoint.host, capabilities, lanes)

@@ -17,14 +17,16 @@ import attrs
 from ..errors import ConfigurationError, WaitTimeout
 from ..wire import jsoncodec
 from ..wire.inbox import Inbox
-from .events import Event, ResponseStarted, SteerEvent
+from .events import Event, ResponseFinished, ResponseStarted, SteerEvent
 from .request import input_of
 
 
-__all__ = ["STEER_SECONDS", "Steer", "Steering"]
+__all__ = ["ANSWER_SECONDS", "STEER_SECONDS", "Steer", "Steering"]
 
-# So long a turn whose response has ended waits for what an accepted steer comes to.
+# So long a turn whose response has ended waits for what an accepted steer comes to,
 STEER_SECONDS = 10.0
+# and so long for the server's first word about one: if that came too late, it says so at once.
+ANSWER_SECONDS = 1.0
 
 _ENDS = frozenset({"applied", "pending", "failed"})
 
@@ -85,9 +87,13 @@ class Steer:
 
     def come_too_late(self) -> None:
         """Give it back: the turn was over before it could be sent. May be repeated."""
-        self.state = "failed"
         words = "The turn was over before this could be put into its response."
-        self.error = {"code": "response_already_completed", "message": words}
+        self.give_back("response_already_completed", words)
+
+    def give_back(self, code: str, message: str) -> None:
+        """Note that it was not sent, and why; the codes are the server's."""
+        self.state = "failed"
+        self.error = {"code": code, "message": message}
         self.inbox.end(None)
 
     def wait(self, timeout: float | None = None) -> str:
@@ -118,15 +124,38 @@ class Steering:
     Attributes:
         steers: All of them, in the order in which they were sent.
         waiting: Those that wait for the response to begin.
+        ended: How the latest response ended, its status; None while it runs.
     """
 
     steers: list[Steer] = attrs.field(factory=list)
     waiting: list[Steer] = attrs.field(factory=list)
+    ended: str | None = None
 
     @property
     def outstanding(self) -> bool:
-        """Whether the server has some that it has not used."""
-        return any(steer.state == "accepted" for steer in self.steers)
+        """Whether the server has some that it has not used: another response follows."""
+        return self.ended != "failed" and any(steer.state == "accepted" for steer in self.steers)
+
+    @property
+    def wait(self) -> float:
+        """Seconds for which something may follow behind the response's end: a successor, or a word about a steer."""
+        if self.outstanding:
+            return STEER_SECONDS
+        unanswered = any(steer.state == "sent" for steer in self.steers)
+        return ANSWER_SECONDS if unanswered and self.ended != "failed" else 0.0
+
+    def concerns(self, event: SteerEvent) -> bool:
+        """Tell whether an event is about one of these."""
+        return self._meant(event) is not None
+
+    def follow(self, event: Event) -> None:
+        """Take what comes for a turn that nobody waits for any more."""
+        if isinstance(event, SteerEvent):
+            self.heard(event)
+        elif isinstance(event, ResponseStarted):
+            self.began(event)
+        elif isinstance(event, ResponseFinished):
+            self.ended = event.status
 
     def heard(self, event: SteerEvent) -> Steer | None:
         """Take the server's word about one; return it once it has come to something."""
@@ -142,6 +171,7 @@ class Steering:
 
     def began(self, event: ResponseStarted) -> list[Steer]:
         """Note that a successor began; return the steers that it has."""
+        self.ended = None
         applied = [steer for steer in self.steers if steer.state == "accepted"]
         for steer in applied:
             steer.state, steer.successor_id = "applied", event.response_id
@@ -150,5 +180,10 @@ class Steering:
     def _meant(self, event: SteerEvent) -> Steer | None:
         """Return the steer that an event is about: by its id, or else the oldest that has none."""
         named = [steer for steer in self.steers if steer.id and steer.id == event.steer_id]
-        unnamed = [steer for steer in self.steers if steer.id is None and steer.state == "sent"]
+        parent = event.previous_response_id
+        unnamed = [
+            steer
+            for steer in self.steers
+            if steer.id is None and steer.state == "sent" and parent in (None, steer.target)
+        ]
         return next(iter([*named, *unnamed]), None)

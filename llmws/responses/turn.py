@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from ..errors import (
+    APIError,
     FirstEventTimeout,
     IdleTimeout,
     LaneTimeout,
@@ -30,7 +31,7 @@ from ..wire.inbox import Inbox
 from .apierrors import ErrorEvent
 from .continuation import Continuation, Sent
 from .entries import Entry, Notice
-from .events import ResponseFinished
+from .events import Event, ResponseFinished
 from .lane import Lane
 from .refusals import Remedy
 from .steering import Steer, Steering
@@ -77,7 +78,7 @@ class Turn:
         suspicious: Whether an event before ``response.created`` may still be the lane's last turn's, which ended by an
             error without a terminal event.
         before: The response of the lane's turn before, and the number that would have come next in it; None if unknown.
-        in_company: Whether another turn of the connection ended while the server's answer to this one was awaited.
+        rivals: The lanes whose turns an error without a lane may have been about, while that is not known; else empty.
         replayed: Whether it was sent a second time without the server's leave.
         doubtful: Whether the server may have worked on it before it was sent again.
         continuation: What it goes on from, if it is a conversation's; ``payload`` is empty then.
@@ -86,9 +87,10 @@ class Turn:
         sent: What was sent of a conversation; None before, and for all other turns.
         size_bytes: What its request counts for while it waits to be written.
         remedies: What was done about refusals so far; nothing is done twice.
+        held: Events that end it, or may, and that its readers are shown only if it is not sent again.
         refused: The refusal while it is asked whether the turn may be sent again.
+        unpaid: Second tries that were taken from the retry budget and have shown nothing for it yet.
         not_before: When it may be sent again, after the server asked for a pause.
-        counted: The terminal event whose tokens were counted; a turn that is steered has several.
         steering: What was put into it while it runs; None if nothing was.
         lane: Where its request went; None while it waits.
         holds: The lane from which it forks, on which nothing else may begin before the server has begun it; else None.
@@ -109,7 +111,7 @@ class Turn:
     error_event: ErrorEvent | None = None
     suspicious: bool = False
     before: tuple[str | None, int | None] = (None, None)
-    in_company: bool = False
+    rivals: set[Lane] = attrs.field(factory=set)
     replayed: bool = False
     doubtful: bool = False
     continuation: Continuation | None = None
@@ -119,9 +121,10 @@ class Turn:
     size_bytes: int = 0
     remedies: set[Remedy] = attrs.field(factory=set)
     not_before: float = 0.0
-    refused: Any = None
+    held: tuple[Event, ...] = ()
+    refused: APIError | None = None
+    unpaid: int = 0
     steering: Steering | None = None
-    counted: ResponseFinished | None = None
     lane: Lane | None = None
     holds: Lane | None = None
     cancelled: Cancel | None = None
@@ -169,6 +172,12 @@ class Turn:
             "may_have_been_billed": self.doubtful or self.state is not TurnState.QUEUED,
         }
 
+    def acquit(self) -> None:
+        """Forget an error that was not about this turn, or may not have been."""
+        self.error_event = self.error_at = None
+        self.held = ()
+        self.rivals = set()
+
     def requeue(self, now: float) -> None:
         """Set back to ``QUEUED`` to be sent again, with a new wait for the lane from then on."""
         self.doubtful |= self.state is not TurnState.SENT or self.error_event is None
@@ -176,9 +185,7 @@ class Turn:
         self.lane = self.response_id = self.final = None
         self.queued_at = self.not_before = now
         self.written_at = self.last_event_at = self.next_number = None
-        # What the lost socket said is not to end the turn on the next one.
-        self.error_event = self.error_at = None
-        self.in_company = False
+        self.acquit()  # What the lost socket said is not to end the turn on the next one.
 
     def number(self, number: int) -> int:
         """

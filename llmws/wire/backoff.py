@@ -7,6 +7,7 @@ tokens so that a dead server is not stormed by every session of a process at onc
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import threading
 from collections.abc import Mapping
@@ -62,7 +63,9 @@ def retry_after(headers: Mapping[str, str], *, wall_time: float | None = None) -
 
 def _until(date: str, wall_time: float | None) -> float:
     try:
-        when = email.utils.parsedate_to_datetime(date).timestamp()
+        at = email.utils.parsedate_to_datetime(date)
+        # HTTP's dates are GMT, also in the form that does not say so.
+        when = (at if at.tzinfo else at.replace(tzinfo=datetime.timezone.utc)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return float("nan")
     return max(0.0, when - wall_time) if wall_time is not None else float("nan")

@@ -86,7 +86,7 @@ def dial(
 
     Blocks; any number of threads may dial at once. The system's name look-up cannot be interrupted, so it may overrun
     the deadline: a caller that cannot wait dials in a thread of its own, sets ``abandoned`` and goes on. What the
-    endpoint's ``credentials`` function raises passes through.
+    endpoint's functions for headers and credentials raise passes through.
 
     Args:
         endpoint: Where to, and with what.
@@ -98,7 +98,7 @@ def dial(
         The socket, with what the server said about it.
 
     Raises:
-        ConfigurationError: A proxy variable or the credentials are not usable; nothing was dialled.
+        ConfigurationError: A proxy variable, the headers or the credentials are not usable; nothing was dialled.
         ConnectTimeout: The time was up; the message names the phase that took it.
         AuthenticationError: HTTP 401 or 403.
         UpgradeRefusedError: HTTP 426.
@@ -109,6 +109,7 @@ def dial(
         proxy = proxy_for(endpoint, os.environ if environ is None else environ)
     finally:
         environ = None  # It may hold keys, and this frame is in every traceback.
+    endpoint = endpoint.asked()
     credential = _credential(endpoint)
     deadline = Deadline(timeout, abandoned)
     wire = TimedSocket(_tcp(proxy or endpoint, deadline), deadline, str(endpoint))

@@ -12,7 +12,8 @@ import importlib.util
 import ipaddress
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import attrs
@@ -21,7 +22,7 @@ from ..errors import ConfigurationError
 from ..secret import Secret, redact
 
 
-__all__ = ["Endpoint", "Proxy", "proxy_for"]
+__all__ = ["Endpoint", "Proxy", "key_like", "proxy_for"]
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "socks5": 1080, "socks5h": 1080}
@@ -48,12 +49,15 @@ class Endpoint:
         credentials: Called at each dial for the bearer token; None, or a result of None, sends no
             ``Authorization``.
         ssl_context: Used untouched for TLS; None means the system's CAs, TLS 1.2 or later.
+        ask_headers: Called at each dial, by way of ``asked()``, for further headers; they go before ``headers`` of the
+            same name, and an ``Authorization`` among them before ``credentials``. None: there are no others.
     """
 
     url: str
     headers: tuple[tuple[str, Secret], ...] = ()
     credentials: Callable[[], Secret | None] | None = None
     ssl_context: ssl.SSLContext | None = None
+    ask_headers: Callable[[], Mapping[str, str]] | None = None
 
     @classmethod
     def build(
@@ -63,6 +67,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         credentials: Callable[[], Secret | None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        ask_headers: Callable[[], Mapping[str, str]] | None = None,
         allow_insecure: bool = False,
     ) -> Endpoint:
         """
@@ -73,6 +78,7 @@ class Endpoint:
             headers: Extra request headers. Those that make the upgrade itself are refused.
             credentials: See the class.
             ssl_context: See the class.
+            ask_headers: See the class; not called here.
             allow_insecure: Allow ``ws`` to a host that is not this machine: everybody on the way reads the key.
 
         Raises:
@@ -81,9 +87,9 @@ class Endpoint:
         problem = _url_problem(url) or _headers_problem(headers or {}, credentials)
         endpoint = None
         if not problem:
-            fields = tuple((name, Secret(text.strip())) for name, text in (headers or {}).items())
-            endpoint = cls(_normalise(url), fields, credentials, ssl_context)
-        url, headers, credentials = "", None, None
+            fields = _fields(headers or {})
+            endpoint = cls(_normalise(url), fields, credentials, ssl_context, ask_headers)
+        url, headers, credentials, ask_headers = "", None, None, None
         if endpoint is None:
             raise ConfigurationError(problem)
         if not (endpoint.secure or endpoint.is_loopback or allow_insecure):
@@ -92,6 +98,32 @@ class Endpoint:
                 "or pass allow_insecure=True."
             )
         return endpoint
+
+    def asked(self) -> Endpoint:
+        """
+        Return the endpoint as one dial takes it: with the headers that ``ask_headers`` gives now.
+
+        Called once by each dial, on its own thread and without a lock. What the function raises passes through.
+
+        Raises:
+            ConfigurationError: It gave something else than headers that can be sent; the message holds no value.
+        """
+        if self.ask_headers is None:
+            return self
+        given: tuple[Any, ...] = (self.ask_headers(),)
+        problem = _headers_problem(given[0], None)
+        fields = () if problem else _fields(given[0])
+        given = ()
+        if problem:
+            raise ConfigurationError(
+                f"What the headers callable returned cannot be sent. {problem}"
+            )
+        names = {name.lower() for name, _ in fields}
+        kept = tuple((name, text) for name, text in self.headers if name.lower() not in names)
+        credentials = None if "authorization" in names else self.credentials
+        return attrs.evolve(
+            self, headers=(*kept, *fields), credentials=credentials, ask_headers=None
+        )
 
     @property
     def secure(self) -> bool:
@@ -129,20 +161,15 @@ class Endpoint:
     def secrets(self) -> tuple[Secret, ...]:
         """Return what must not appear in a text about this endpoint, besides the credentials."""
         query = parse_qsl(urlsplit(self.url).query)
-        return tuple(
-            Secret(text)
-            for name, value in [*((k, v.reveal()) for k, v in self.headers), *query]
-            if _HOLDS_A_KEY.search(name)
-            for text in dict.fromkeys((value, value.split(" ")[-1]))
-            if len(text) > 5
-        )
+        return key_like([*((name, text.reveal()) for name, text in self.headers), *query])
 
     def __str__(self) -> str:
         return self.url.partition("?")[0]
 
     def __repr__(self) -> str:
         names = ", ".join(name for name, _ in self.headers)
-        return f"<Endpoint {self} headers=[{names}]>"
+        more = " and more asked at each dial" if self.ask_headers else ""
+        return f"<Endpoint {self} headers=[{names}]{more}>"
 
 
 @attrs.frozen
@@ -166,6 +193,17 @@ class Proxy:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
+
+
+def key_like(fields: Iterable[tuple[Any, Any]]) -> tuple[Secret, ...]:
+    """Return the values of those fields whose names say that they are keys, as a whole and without their scheme."""
+    return tuple(
+        Secret(text)
+        for name, value in fields
+        if isinstance(name, str) and isinstance(value, str) and _HOLDS_A_KEY.search(name)
+        for text in dict.fromkeys((value.strip(), value.strip().split(" ")[-1]))
+        if len(text) > 5
+    )
 
 
 def proxy_for(endpoint: Endpoint, environ: Mapping[str, str]) -> Proxy | None:
@@ -241,11 +279,19 @@ def _normalise(url: str) -> str:
     return f"{scheme}://{netloc}{path}" + (f"?{parts.query}" if parts.query else "")
 
 
+def _fields(headers: Mapping[str, str]) -> tuple[tuple[str, Secret], ...]:
+    return tuple((name, Secret(text.strip())) for name, text in headers.items())
+
+
 def _headers_problem(
     headers: Mapping[str, str], credentials: Callable[[], Secret | None] | None
 ) -> str:
     if not (credentials is None or callable(credentials)):
         return "The credentials are no function: give one that returns a Secret."
+    if not isinstance(headers, Mapping):
+        return (
+            f"The headers are of type {type(headers).__name__}: give a mapping of names to values."
+        )
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             return "A header name is no RFC 9110 token: use letters, digits and hyphens."

@@ -92,8 +92,8 @@ class Router(Protocol):
 
     It is told of the link's ``Opened``, ``Deliver``, ``Started``, ``Finished``, ``Lost``, ``Retrying`` and
     ``GaveUp``, of ``Overflowed``, ``Allowed`` and ``Crashed``, of ``Stop`` and ``Tick``, and of whatever else is
-    posted. It answers with ``Append`` and ``Finish`` for inboxes, ``Report`` and ``AskAgain``, and with what it wants
-    of the link.
+    posted. It answers with ``Append`` and ``Finish`` for inboxes, ``Report``, ``AskAgain`` and ``Repay``, and with what
+    it wants of the link.
     """
 
     def step(self, now: float, given: Any) -> list[Any]:

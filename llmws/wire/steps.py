@@ -191,7 +191,7 @@ class AskRetry:
 
 @attrs.frozen
 class Repay:
-    """The socket proved useful: pay one retry back to the budget."""
+    """Something proved useful: pay one retry back to the budget."""
 
 
 @attrs.frozen

@@ -296,8 +296,8 @@ BREAKS = (
     Break(
         "deliver an event twice",
         "responses/reading.py",
-        "    turn.final = event\n    reading.items.append(event)",
-        "    turn.final = event\n    reading.items += [event, event]",
+        "    turn.final = event\n    turn.held += (event,)",
+        "    turn.final = event\n    turn.held += (event, event)",
         (READING, LANES),
     ),
     Break(
@@ -407,10 +407,17 @@ BREAKS = (
         (KNOWN,),
     ),
     Break(
-        "take an error without a lane for a refusal although another turn has just ended",
+        "take an error without a lane for a refusal although others run",
         "responses/answers.py",
-        "return in_company or len(self._lanes.busy) > 1",
-        "return len(self._lanes.busy) > 1",
+        "        return bool(turn.rivals)\n",
+        "        return False\n",
+        (MANY,),
+    ),
+    Break(
+        "keep in doubt whose an error without a lane is",
+        "responses/answers.py",
+        "            turn.rivals.discard(lane)\n",
+        "",
         (MANY,),
     ),
     Break(

@@ -120,8 +120,8 @@ MUTATIONS = (
     Break(
         "send again after a quota is used up",
         "responses/refusals.py",
-        "    if labels & QUOTA_CODES:\n        return None\n",
-        "",
+        "    if labels & _FINAL or _told_not_to_retry(error):\n",
+        "    if _told_not_to_retry(error):\n",
         ("P3",),
     ),
     Break(

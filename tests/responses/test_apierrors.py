@@ -1,5 +1,9 @@
 """Errors of the server: every shape it sends, and the exception it becomes."""
 
+import email.utils
+import pickle
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +80,14 @@ def test_repr_shows_what_is_known():
     assert "retry" not in shown.lower()
 
 
+# Of a server with a code of its own.
+GONE = {
+    "code": "invalid_value",
+    "message": "Previous response with id 'resp_1' not found.",
+    "param": "previous_response_id",
+}
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -86,6 +98,16 @@ def test_repr_shows_what_is_known():
             errors.PreviousResponseNotFoundError,
         ),
         ({"code": "other", "message": "Invalid previous_response_id"}, errors.APIError),
+        ({**GONE, "status": 400}, errors.PreviousResponseNotFoundError),
+        ({**GONE, "status": 404}, errors.PreviousResponseNotFoundError),
+        (GONE, errors.APIError),
+        ({**GONE, "status": 500}, errors.APIError),
+        ({**GONE, "status": 400, "param": "input"}, errors.APIError),
+        ({**GONE, "status": 400, "param": None}, errors.APIError),
+        (
+            {**GONE, "status": 400, "message": "Must not be given with conversation."},
+            errors.APIError,
+        ),
         ({"status": 429}, errors.RateLimitError),
         ({"code": "rate_limit_exceeded"}, errors.RateLimitError),
         ({"type": "rate_limit_error"}, errors.RateLimitError),
@@ -103,7 +125,7 @@ def test_repr_shows_what_is_known():
 def test_each_error_becomes_its_exception(given, expected):
     error = api_error(**{"message": "", **given})
     assert type(error) is expected
-    for name in ("status", "type", "code"):
+    for name in ("status", "type", "code", "param"):
         assert getattr(error, name) == given.get(name)
 
 
@@ -128,6 +150,47 @@ def test_the_wait_is_read_from_the_words(message, seconds):
 
 def test_the_wait_in_the_headers_wins_over_the_words():
     error = api_error(message="try again in 9s", status=429, headers={"retry-after": "2"})
+    assert error.retry_after == 2.0
+
+
+NOON = 784_111_777.0  # The date below.
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+def said(status, **headers):
+    return from_raw({"type": "error", "status": status, "error": {"headers": headers}})
+
+
+@pytest.mark.parametrize("status", [429, 503, 500, 409, 400])
+@pytest.mark.parametrize(
+    ("headers", "wall_time", "seconds"),
+    [
+        ({"Retry-After": DATE}, NOON - 7.5, 7.5),
+        ({"Retry-After": DATE}, NOON + 7.5, 0.0),
+        ({"RETRY-AFTER": "3"}, NOON, 3.0),
+        ({"Retry-After-Ms": "1500", "Retry-After": DATE}, NOON - 7.5, 1.5),
+        ({"Retry-After": "soon"}, NOON, None),
+        ({}, NOON, None),
+    ],
+)
+def test_every_error_has_the_wait_that_its_headers_ask_for(status, headers, wall_time, seconds):
+    assert from_event(said(status, **headers), wall_time=wall_time).retry_after == seconds
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_date_is_counted_from_the_moment_when_the_exception_is_made(status):
+    date = email.utils.formatdate(time.time() + 40, usegmt=True)
+    error = from_event(said(status, **{"Retry-After": date}))
+    assert 30 < error.retry_after <= 41
+    # Whoever waits later, or elsewhere, counts the same seconds.
+    assert pickle.loads(pickle.dumps(error)).retry_after == error.retry_after
+    assert errors.fresh(error).retry_after == error.retry_after
+
+
+def test_a_date_goes_before_the_words():
+    error = api_error(
+        message="try again in 9s", status=429, headers={"retry-after": DATE}, wall_time=NOON - 2
+    )
     assert error.retry_after == 2.0
 
 

@@ -1,7 +1,10 @@
+import collections
+import types
+
 import pytest
 
 from llmws.errors import ConfigurationError
-from llmws.responses.credentials import Credentials, HiddenHeaders
+from llmws.responses.credentials import AskedHeaders, Credentials, HiddenHeaders
 from llmws.secret import Secret
 
 
@@ -118,3 +121,78 @@ def test_a_repr_of_headers_shows_names_alone():
     shown = repr(HiddenHeaders.of({"X-Own": KEY}, None, None))
     assert "X-Own" in shown
     assert "canary" not in shown
+
+
+# Headers that are asked for.
+
+
+def asked(*given):
+    answers = iter(given)
+    return AskedHeaders(lambda: next(answers), set())
+
+
+def test_only_a_callable_that_is_no_mapping_is_asked():
+    class Both(collections.UserDict):
+        def __call__(self):
+            raise AssertionError
+
+    for headers in (None, {}, 5, [("a", "b")], Both(a="b")):
+        assert AskedHeaders.of(headers, set()) is None
+    assert type(AskedHeaders.of(dict, set())) is AskedHeaders
+
+
+def test_headers_are_asked_for_at_each_dial_and_are_a_copy():
+    mine = {"X-Turn": "1"}
+    headers = asked(mine, types.MappingProxyType({"X-Turn": "2"}))
+    first = headers()
+    mine["X-Turn"] = "changed"
+    assert first == {"X-Turn": "1"}
+    assert headers() == {"X-Turn": "2"}
+
+
+@pytest.mark.parametrize("given", [None, KEY, [("X-Own", KEY)], 5])
+def test_what_a_headers_callable_returns_has_to_be_a_mapping(given):
+    with pytest.raises(ConfigurationError, match=r"headers callable returned is of type") as caught:
+        asked(given)()
+    frames, walk = [], caught.tb
+    while walk is not None:
+        frames.append(walk.tb_frame)
+        walk = walk.tb_next
+    assert "canary" not in str(caught.value)
+    # Nor does the frame that raised show it, to those who look at variables.
+    assert "canary" not in repr(frames[-1].f_locals)
+
+
+def test_what_a_headers_callable_raises_comes_through():
+    def ask():
+        raise LookupError("no headers today")
+
+    with pytest.raises(LookupError, match="no headers today"):
+        AskedHeaders(ask, set())()
+
+
+def test_values_that_may_be_keys_are_noted_those_of_every_dial():
+    noted = set()
+    answers = iter(
+        [{"Authorization": f"Bearer {KEY}", "X-Title": "my program"}, {"Api-Key": "second"}]
+    )
+    headers = AskedHeaders(lambda: next(answers), noted)
+    headers(), headers()
+    assert noted == {Secret(f"Bearer {KEY}"), Secret(KEY), Secret("second")}
+
+
+def test_fields_that_are_no_texts_are_left_to_the_endpoint_to_refuse():
+    assert asked({5: "x", "Api-Key": b"bytes"})() == {5: "x", "Api-Key": b"bytes"}
+
+
+def test_a_repr_of_asked_headers_shows_none():
+    headers = asked({"X-Own": KEY})
+    assert repr(headers) == "<AskedHeaders asked at each dial>"
+    assert "canary" not in repr(headers())
+
+
+def test_a_key_that_has_to_be_is_given_or_missed(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert Credentials(KEY).required() == Secret(KEY)
+    with pytest.raises(ConfigurationError, match="No key: the headers callable gave no Authoriz"):
+        Credentials(None).required()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email.utils
 import socket
 import threading
+import time
 
 import pytest
 
@@ -11,6 +13,7 @@ import llmws
 from llmws.errors import (
     APIError,
     AuthenticationError,
+    ConfigurationError,
     ConnectError,
     ConnectTimeout,
     RateLimitError,
@@ -101,6 +104,44 @@ def test_a_refusal_is_the_apis_error(answering, status, body, kind, words):
     assert caught.value.status == status
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_refusal_says_how_long_to_wait_as_seconds_or_as_a_date(answering, status):
+    date = email.utils.formatdate(time.time() + 40, usegmt=True)
+    for words, least, most in (("3", 3, 3), (date, 30, 41)):
+        base_url, _ = answering(canned(status, b"{}", f"Retry-After: {words}\r\n"))
+        with pytest.raises(APIError) as caught:
+            post_json(endpoint_at(base_url), "/responses/compact", {}, TIMEOUTS)
+        assert least <= caught.value.retry_after <= most
+
+
+def test_headers_are_asked_for_at_each_request(answering):
+    values = iter([{"X-Turn": "1"}, {"X-Turn": "2", "Authorization": "Custom abc"}])
+    for turn, authorization in (("1", f"bearer {KEY}"), ("2", "custom abc")):
+        base_url, asked = answering(canned(200, b"{}"))
+        endpoint = endpoint_at(base_url, headers={"x-turn": "0"}, ask_headers=lambda: next(values))
+        post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
+        head = asked[0].partition(b"\r\n\r\n")[0].decode().lower()
+        assert head.count("x-turn:") == head.count("authorization:") == 1
+        assert f"x-turn: {turn}\r\n" in head
+        assert f"authorization: {authorization}" in head
+
+
+@pytest.mark.parametrize("given", [None, {"Host": KEY}, {"X-Own": f"{KEY}\n"}, [("X-Own", KEY)]])
+def test_asked_headers_that_cannot_be_sent_are_refused_unseen(given):
+    endpoint = endpoint_at("http://127.0.0.1:9/v1", ask_headers=lambda: given)
+    with pytest.raises(ConfigurationError, match="headers callable returned") as caught:
+        post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
+    assert KEY not in str(caught.value)
+
+
+def test_a_key_in_asked_headers_that_the_server_quotes_is_masked(answering):
+    base_url, _ = answering(canned(401, b'{"error":{"message":"Bad key Zq9birdsong44x"}}'))
+    endpoint = endpoint_at(base_url, ask_headers=lambda: {"Api-Key": "Zq9birdsong44x"})
+    with pytest.raises(APIError, match="Bad key") as caught:
+        post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
+    assert "birdsong" not in str(caught.value) + repr(caught.value)
+
+
 def test_a_key_that_the_server_quotes_is_masked(answering):
     base_url, _ = answering(canned(401, b'{"error":{"message":"Bad key %s"}}' % KEY.encode()))
     with pytest.raises(APIError) as caught:
@@ -158,3 +199,19 @@ def test_a_conversation_is_compacted_over_http():
         stream = conversation.stream("two")
         assert stream.response().text == "two"
         assert (stream.sent.kind, stream.sent.reason) == ("full", "compacted")
+
+
+def test_a_compaction_asks_for_headers_afresh_and_they_may_look_at_the_conversation():
+    asked = []
+
+    def ask():
+        asked.append(len(conversation.items))
+        return {"X-Turn": str(len(asked))}
+
+    with Server() as server, llmws.Session("m", base_url=server.base_url, headers=ask) as session:
+        conversation = session.conversation()
+        conversation.create("one")
+        dials = len(asked)
+        conversation.compact()
+        assert (dials, len(asked), asked[-1]) == (1, 2, 2)
+        assert conversation.items[-1]["type"] == "compaction"

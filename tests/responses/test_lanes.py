@@ -35,6 +35,7 @@ from llmws.wire.steps import (
     GaveUp,
     Lost,
     Opened,
+    Repay,
     Retrying,
     Send,
     Started,
@@ -304,7 +305,7 @@ def test_a_new_socket_knows_nothing_of_the_old_ones_end(work):
     turn = work.submit(b"2")
     assert work.step(Opened()) == [Send(refused, b"{}")]
     work.written(refused)
-    assert work.say(created(), completed()) == [Useful(), Send(turn, b"2")]
+    assert work.say(created(), completed()) == [Useful(), Repay(), Send(turn, b"2")]
     work.written(turn)
     assert work.say(created(), completed()) == [Useful()]
     assert (refused.inbox.error, turn.inbox.error) == (None, None)

@@ -11,7 +11,7 @@ from llmws.responses.reports import Retired, Returned
 from llmws.responses.turn import Notice, Submit, TurnState
 from llmws.testing import rules
 from llmws.wire.framing import encode_close
-from llmws.wire.steps import Drop, Lost, Opened, Send, Useful, Want
+from llmws.wire.steps import Drop, Lost, Opened, Repay, Send, Useful, Want
 from tests.endings.script import Script, answer, session_at
 from tests.responses.acting import PATIENCE, opened
 from tests.responses.lanework import (
@@ -34,11 +34,11 @@ def work() -> Lanework:
 # The server ends a connection whose link stays open.
 
 
-def test_a_sent_turn_on_a_retired_link_that_stays_open_is_refused_after_a_second(work):
+def test_a_sent_turn_on_a_retired_link_that_stays_open_is_refused_after_a_while(work):
     turn = work.sent()
     assert work.say(LIMIT) == []
     assert (turn.ended, types(turn)) == (False, [])
-    assert work.lanes.deadline == work.now + 1.0
+    assert work.lanes.deadline == work.now + 2.0
     assert work.wait() == [Drop(), Want(15.0)]
     (notice,) = turn.inbox.read(0, 0.0)
     assert notice.raw["how"] == "on another connection"
@@ -72,7 +72,7 @@ def test_the_turn_behind_a_refused_one_may_begin_elsewhere_at_once(work):
     work.step(Submit(waiting, moved=True))
     assert work.step(Opened()) == [Send(refused, b"{}")]
     work.written(refused)
-    assert work.say(created(), completed()) == [Useful(), Send(waiting, b"2")]
+    assert work.say(created(), completed()) == [Useful(), Repay(), Send(waiting, b"2")]
     assert work.lanes.counters.turns == 2
 
 

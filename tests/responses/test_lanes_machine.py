@@ -539,6 +539,8 @@ class LanesMachine(RuleBasedStateMachine):
 
     def has_heard_all(self, book: Book) -> bool:
         turn, attempt = book.turn, book.attempts[-1]
+        if turn.held:
+            return False  # It may have been about another turn, or may be mended.
         if turn.ended:
             return turn.inbox.error is None or (
                 type(turn.inbox.error) is APIError and not attempt.over and not attempt.failing

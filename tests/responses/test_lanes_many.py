@@ -30,6 +30,7 @@ from tests.responses.lanework import (
     types,
 )
 from tests.responses.manylanes import (
+    OPENAI,
     Chat,
     Work,
     accept,
@@ -222,9 +223,46 @@ def test_an_error_with_a_lane_ends_its_turn_and_leaves_the_others(work):
     assert turns[None].inbox.error is turns["llmws-2"].inbox.error is None
 
 
-def test_an_error_without_a_lane_is_the_default_lanes(work):
+BUSY = error("rate_limit_exceeded")
+
+
+def test_an_error_without_a_lane_is_the_default_lanes_once_the_others_have_gone_on(work):
+    turns = running(work, 3)
+    work.say(BUSY)
+    assert types(turns[None]) == []
+    work.say(*on("llmws-1", created("1")))
+    sent = requests(work.say(*on("llmws-2", BUSY)))
+    assert sorted(sent, key=str) == [("llmws-2", {"n": 0}), (None, {"n": 0})]
+    assert work.lanes.counters.retries == 2
+    assert not any(turn.ended for turn in turns.values())
+
+
+def test_an_error_without_a_lane_was_another_turns_if_that_one_fails(work):
+    turns = running(work, 2)
+    accept(work, {"llmws-1": turns["llmws-1"]})
+    work.say(*on("llmws-1", delta()))
+    work.say(error("server_error"), *on("llmws-1", completed("r-llmws-1", "failed")))
+    assert turns["llmws-1"].final.status == "failed"
+    assert work.lanes.deadline is None
+    work.say(created("r"), completed("r"))
+    assert types(turns[None]) == ["response.created", "response.completed"]
+    assert work.lanes.counters.retries == 0
+
+
+def test_an_error_without_a_lane_is_none_of_a_turns_that_begins(work):
+    turns = running(work, 2)
+    work.say(error("server_error"))
+    work.say(created("r"), *on("llmws-1", created("1")), completed("r"))
+    assert types(turns[None]) == ["response.created", "response.completed"]
+    assert work.lanes.counters.retries == 0
+
+
+def test_an_error_without_a_lane_ends_the_default_lanes_turn_if_it_stays_unknown_whose_it_is(work):
     turns = running(work, 3)
     work.say(error("server_error"))
+    began = work.now
+    work.wait()
+    assert work.now - began == 5.0
     assert [turn.ended for turn in turns.values()] == [True, False, False]
     # It may have been another's: it is not sent again, may have been billed, and its answer is waited for.
     caught = failure(turns[None])
@@ -236,6 +274,33 @@ def test_an_error_without_a_lane_is_the_default_lanes(work):
     assert work.reported(Released) == [Released(turns[None])]
 
 
+def test_an_error_without_a_lane_is_not_taken_for_certain_when_the_link_is_lost(work):
+    turns = running(work, 2)
+    work.say(error("server_error"))
+    work.step(Lost(1001, ""))
+    caught = failure(turns[None])
+    assert (type(caught), caught.may_have_been_billed) == (StreamInterruptedError, True)
+    assert work.lanes.counters.retries == 0
+
+
+def test_what_comes_for_a_turn_that_was_left_tells_whose_an_error_without_a_lane_is(work):
+    turns = running(work, 2)
+    work.step(cancel(turns["llmws-1"]))
+    work.say(BUSY)
+    assert work.lanes.counters.retries == 0
+    assert requests(work.say(*on("llmws-1", created("1")))) == [(None, {"n": 0})]
+
+
+def test_a_parent_that_is_not_found_without_a_lane_is_the_default_lanes_for_certain(work):
+    chat = Chat(work)
+    chat.answered()
+    going_on, other = chat.turn(), work.turn()
+    assert [begin(work, turn)[0] for turn in (going_on, other)] == [None, "llmws-1"]
+    assert len(requests(work.say(error("previous_response_not_found")))) == 1
+    assert (going_on.sent.kind, going_on.sent.reason) == ("full", "server did not find the parent")
+    assert not other.remedies
+
+
 def test_an_error_without_a_lane_is_that_of_the_only_request_that_runs(work):
     chat = Chat(work)
     chat.answered()  # The default lane is kept for it.
@@ -243,27 +308,6 @@ def test_an_error_without_a_lane_is_that_of_the_only_request_that_runs(work):
     assert begin(work, turn)[0] == "llmws-1"
     work.say(error())
     assert type(failure(turn)) is APIError
-
-
-@pytest.mark.parametrize("left", [None, "llmws-1"])
-def test_an_error_without_a_lane_may_be_of_a_turn_that_has_just_ended(work, left):
-    turns = running(work, 2)
-    gone, waiting = turns.pop(left), turns.popitem()[1]
-    accept(work, {left: gone})
-    work.say(*on(left, completed()))
-    work.say(error("server_error"))
-    assert type(failure(waiting)) is APIError
-    assert work.lanes.counters.retries == 0
-
-
-def test_an_error_without_a_lane_is_no_older_than_the_request(work):
-    turns = running(work, 2)
-    accept(work, turns)
-    work.say(completed(), *on("llmws-1", completed()))
-    turn = work.sent()
-    work.say(error("server_error"))
-    assert not turn.ended
-    assert work.lanes.counters.retries == 1
 
 
 def test_an_error_without_a_lane_ends_nobody_if_it_may_be_anybodys(work):
@@ -456,12 +500,49 @@ def test_an_old_connection_takes_no_further_turns_and_ends_when_its_turns_have(w
     assert work.reported(Returned) == [Returned(new)]
     work.say(completed())
     assert work.say(*on("llmws-1", completed())) == [Useful()]
-    # Of several that were not answered it is not known whether one came too late: it may run.
+    # It may yet begin: what becomes of it is known when the connection ends.
     work.step(Tick(), after=1.0)
     assert work.reported(Returned) == []
     work.step(Lost(1001, "age"))
-    assert failure(late).may_have_been_billed is True
+    assert not late.ended
+    assert work.lanes.counters.retries == 1
     assert work.reported(Retired) == [Retired(False)]
+
+
+def test_of_several_requests_it_is_not_known_which_one_came_too_late(work):
+    turns = running(work, 2)
+    work.say(LIMIT)
+    work.step(Lost(1001, "age"))
+    for turn in turns.values():
+        assert type(failure(turn)) is StreamInterruptedError
+    assert work.lanes.counters.retries == 0
+
+
+def test_a_request_that_begins_behind_the_word_of_the_connections_end_was_not_refused(work):
+    turn = work.sent()
+    work.say(LIMIT)
+    work.say(created(), delta(), completed(), after=1.9)
+    assert turn.inbox.error is None
+    assert work.lanes.counters.retries == 0
+
+
+def test_a_socket_is_not_used_beyond_its_age_whatever_the_timers_did(work):
+    old = work.sent()
+    work.say(created(), completed())
+    work.now += OPENAI.max_age
+    turn = work.turn()
+    assert work.step(Submit(turn)) == [Drop(), Want(15.0, True)]
+    assert work.step(Opened()) == [Send(turn, b'{"n":0}')]
+    assert old.inbox.error is None
+
+
+def test_a_socket_beyond_its_age_is_left_to_the_turns_that_run(work):
+    first = work.sent()
+    work.say(created())
+    work.now += OPENAI.max_age
+    second = work.turn()
+    assert requests(work.step(Submit(second))) == [("llmws-1", {"n": 0})]
+    assert not first.ended
 
 
 def test_requests_that_were_not_begun_leave_an_old_connection_in_their_order(work):

@@ -6,7 +6,7 @@ import pytest
 
 from llmws.errors import PreviousResponseNotFoundError
 from llmws.responses.turn import Submit
-from llmws.wire.steps import Lost, Opened
+from llmws.wire.steps import Lost, Opened, Withdraw
 from tests.responses.lanework import Lanework, completed, created, error, failure, types
 from tests.responses.manylanes import (
     Chat,
@@ -210,6 +210,17 @@ def test_a_request_counts_as_sent_when_its_first_byte_is(work):
     assert work.lanes.counters.fulls == 0
     work.written(turn)
     assert (work.lanes.counters.fulls, work.lanes.counters.reuses) == (1, 0)
+
+
+def test_a_request_that_was_withdrawn_was_not_sent(work):
+    chat = Chat(work)
+    chat.answered()
+    turn = chat.turn()
+    work.step(Submit(turn))
+    assert turn.sent is not None
+    assert work.step(cancel(turn)) == [Withdraw(turn)]
+    assert turn.sent is None
+    assert begin(work, chat.turn())[1].get("previous_response_id") is not None
 
 
 def test_a_plain_turn_that_names_its_parent_goes_to_the_lane_that_caches_it(work):

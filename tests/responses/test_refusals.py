@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import email.utils
+import time
+
 import pytest
 
 from llmws.errors import (
@@ -28,6 +31,7 @@ from llmws.wire.steps import (
     Finished,
     Lost,
     Opened,
+    Repay,
     Send,
     Started,
     Stop,
@@ -98,13 +102,99 @@ def notice(turn):
         ({"status": 401}, None),
         ({"code": "context_length_exceeded"}, None),
         ({}, None),
+        ({"code": "gone", "param": "previous_response_id", "status": 400}, None),
     ],
 )
 def test_the_remedy_of_what_servers_say(said, what):
     assert remedy(api_error(message="no", **said)) is what
 
 
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("context_length_exceeded", "invalid_prompt", "cyber_policy", "bio_policy"),
+        *("insufficient_quota", "usage_not_included", "usage_limit_reached"),
+    ],
+)
+@pytest.mark.parametrize("status", [None, 400, 408, 409, 429, 500, 503])
+@pytest.mark.parametrize("name", ["code", "type"])
+def test_what_will_not_do_better_is_not_sent_later_whatever_the_status(label, status, name):
+    other = {"code": "type", "type": "code"}[name]
+    for said in ({name: label}, {name: label, other: "server_error"}):
+        assert remedy(api_error(message="no", status=status, **said)) is None
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_parent_that_is_not_found_under_another_code_is_sent_whole(status):
+    words = "Previous response with id 'resp_1' not found."
+    said = {"code": "invalid_value", "status": status, "message": words}
+    assert remedy(api_error(**said, param="previous_response_id")) is Remedy.FULL
+    assert remedy(api_error(**said, param="input")) is None
+
+
+@pytest.mark.parametrize("name", ["x-should-retry", "X-Should-Retry", "X-SHOULD-RETRY"])
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"code": "rate_limit_exceeded"}, None),
+        ({"status": 503}, None),
+        ({"status": 500}, None),
+        ({"status": 409}, None),
+        ({"code": "server_error"}, None),
+        ({"code": "previous_response_not_found", "status": 400}, Remedy.FULL),
+        ({"code": "websocket_connection_limit_reached"}, Remedy.ELSEWHERE),
+        ({"code": "websocket_stream_limit_reached"}, Remedy.ELSEWHERE),
+        ({"code": "invalid_stream_id"}, Remedy.NO_LANES),
+    ],
+)
+def test_a_server_that_wants_no_retry_is_not_sent_the_same_again(name, said, what):
+    usual = remedy(api_error(message="no", **said))
+    assert usual is (what or Remedy.LATER)
+    for word in ("false", "False", " false "):
+        assert remedy(api_error(message="no", headers={name: word}, **said)) is what
+    for word in ("true", "", "0", "no idea"):
+        assert remedy(api_error(message="no", headers={name: word}, **said)) is usual
+
+
+@pytest.mark.parametrize("status", [400, 401, None])
+def test_a_server_that_wants_a_retry_gets_none_that_it_would_not_get_anyway(status):
+    assert (
+        remedy(api_error(message="no", status=status, headers={"x-should-retry": "true"})) is None
+    )
+
+
 # Later.
+
+
+@pytest.mark.parametrize("value", [False, "false", "False"])
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_refusal_that_is_not_to_be_repeated_ends_the_turn(work, value, outside):
+    headers, refused = {"X-Should-Retry": value}, error("slow_down")
+    (refused if outside else refused["error"])["headers"] = headers
+    turn = work.sent()
+    assert work.say(refused) == []
+    assert type(failure(turn)) is OverloadedError
+    assert (types(turn), work.lanes.counters.retries) == (["error"], 0)
+
+
+def test_a_wait_that_is_given_as_a_date_is_waited_for(work):
+    date = email.utils.formatdate(time.time() + 20, usegmt=True)
+    turn = work.sent(b"1")
+    refused = error("slow_down")
+    refused["error"]["headers"] = {"Retry-After": date}
+    assert work.say(refused) == []
+    assert 10 < notice(turn)["delay"] <= 21
+    assert work.step(Tick(), after=9.0) == []
+    assert work.step(Tick(), after=12.0) == [Send(turn, b"1")]
+
+
+@pytest.mark.parametrize("code", ["slow_down", "rate_limit_exceeded", "server_error"])
+def test_a_date_that_is_far_away_is_not_waited_for(work, code):
+    turn = work.sent()
+    date = email.utils.formatdate(time.time() + 3600, usegmt=True)
+    work.say(error(code, headers={"retry-after": date}))
+    assert failure(turn).retry_after > 3000
+    assert types(turn) == ["error"]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +338,45 @@ def test_an_error_of_an_accepted_turn_without_a_terminal_event_is_mended_after_t
     work.say(completed("1", "failed"), created("2"), completed("2"))
     assert turn.final.response["id"] == "2"
     assert types(turn).count("response.failed") == 0
+
+
+@pytest.mark.parametrize("fraction", [0.0, None])
+def test_readers_see_an_error_only_if_it_is_not_mended(work, fraction):
+    work.fraction = fraction
+    turn = work.sent()
+    work.say(created("1"), error("server_error"))
+    assert types(turn) == ["response.created"]
+    work.say(completed("1", "failed", error={"code": "server_error", "message": "Sorry."}))
+    shown = [] if fraction is not None else ["error", "response.failed"]
+    assert [name for name in types(turn) if "llmws" not in name] == ["response.created", *shown]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda work, turn: work.say(delta()),
+        lambda work, turn: work.step(Cancel(turn, "Enough.")),
+        lambda work, turn: work.step(Stop()),
+    ],
+)
+def test_an_error_that_is_not_mended_is_shown_however_the_turn_goes_on(work, end):
+    turn = work.sent()
+    work.say(created("1"), error("server_error"))
+    end(work, turn)
+    assert types(turn)[:2] == ["response.created", "error"]
+
+
+def test_a_second_try_that_bears_fruit_is_paid_back_once(work):
+    turn = work.sent()
+    work.say(BUSY)
+    work.written(turn)
+    assert work.say(created("1"), delta()) == [Useful(), Repay()]
+    assert Repay() not in work.say(delta(), completed("1"))
+    # One that is refused again is not.
+    again = work.sent()
+    work.say(BUSY)
+    work.written(again)
+    assert Repay() not in work.say(BUSY)
 
 
 def test_a_late_terminal_event_of_the_first_try_does_not_end_the_second(work):

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
+import time
+import types
 
 import pytest
 
 import llmws
+from llmws.responses import conversation as conversations
+from llmws.responses import lanes as routers
 from llmws.responses import rotation
-from llmws.testing import Server, rules
+from llmws.testing import FaultProxy, Semantics, Server, rules
+from llmws.testing.plans import Plan
 from tests.responses.acting import PATIENCE, Steps, until
 
 
+NO_LIMITS = {"connect": None, "first_event": None, "idle": None, "lane_wait": None}
+
+
 @contextlib.contextmanager
-def talking(rule=None, **arguments):
+def talking(rule=None, lanes=True, **arguments):
     """Yield an embedded server, a session with lanes, and a conversation that the server does not store."""
     with (
-        Server(rule=rule) as server,
-        llmws.Session("m", base_url=server.base_url, lanes=True, **arguments) as session,
+        Server(rule=rule, semantics=Semantics(lanes=lanes)) as server,
+        llmws.Session("m", base_url=server.base_url, **{"lanes": lanes, **arguments}) as session,
     ):
         yield server, session, session.conversation(store=False)
 
@@ -44,6 +53,30 @@ def creates(server):
         )
         for entry in server.ledger.requests
     ]
+
+
+def warmed(server):
+    """Return the first words of the conversations that were read ahead, in order."""
+    return [entry.body["input"][0]["content"] for entry in server.ledger.requests if entry.warm_up]
+
+
+def goes_on(conversation):
+    """Run a turn, and return how it was sent."""
+    stream = conversation.stream("further")
+    assert stream.response(PATIENCE).text == "further"
+    return stream.sent.kind
+
+
+def holding(number):
+    """Return a rule that keeps the server's request of this number waiting, and what lets it go."""
+    held = Steps(rules.echo())
+    return lambda request: (held if request.number == number else rules.echo())(request), held
+
+
+def clock_of(monkeypatch, module, seconds):
+    """Have a module see a time that is so many seconds off."""
+    off = types.SimpleNamespace(monotonic=lambda: time.monotonic() + seconds)
+    monkeypatch.setattr(module, "time", off)
 
 
 def test_a_conversation_goes_on_over_the_successor_without_its_transcript():
@@ -132,7 +165,7 @@ def test_what_cannot_be_read_ahead_is_sent_in_full():
         assert (stream.sent.kind, stream.sent.reason) == ("full", "connection lost")
 
 
-def test_a_session_that_is_closed_in_the_middle_does_not_wait_for_it():
+def test_a_session_that_is_closed_in_the_middle_does_not_wait_for_it(caplog):
     rule = Steps(rules.echo())
     with talking(rule) as (server, session, conversation):
         rule.let_all()
@@ -143,22 +176,160 @@ def test_a_session_that_is_closed_in_the_middle_does_not_wait_for_it():
         until(
             lambda: not any(thread.name.endswith("-rotation") for thread in threading.enumerate())
         )
+    assert "no successor" not in caplog.text
 
 
 def test_a_forgotten_conversation_is_not_moved():
     with talking() as (server, session, conversation):
-        conversation.create("one")
+        conversation.create("forgotten")
         other = session.conversation(store=False)
         other.create("kept")
         del conversation
+        gc.collect()
         rotate(session)
         rotated(session)
-        assert [
-            entry.body["input"]
-            for entry in server.ledger.requests
-            if entry.body.get("generate") is False
+        assert warmed(server) == ["kept"]
+        assert goes_on(other) == "delta"
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_turn_that_took_longer_than_the_window_counts_from_its_end(looked_at, monkeypatch):
+    with talking(warm_window=60) as (server, session, conversation):
+        clock_of(monkeypatch, conversations, -100)
+        conversation.create("long ago")
+        if looked_at:
+            assert len(conversation.items) == 2
+        monkeypatch.undo()
+        rotate(session)
+        rotated(session)
+        assert warmed(server) == ["long ago"]
+        assert goes_on(conversation) == "delta"
+
+
+def test_what_was_not_in_use_lately_is_not_moved_and_what_runs_is(monkeypatch):
+    rule, held = holding(3)
+    with talking(rule, warm_window=60) as (server, session, conversation):
+        conversation.create("idle")
+        other = session.conversation(store=False)
+        other.create("running")
+        stream = other.stream("further")
+        until(lambda: len(server.ledger.requests) == 3)
+        for module in (conversations, rotation):
+            clock_of(monkeypatch, module, 100)
+        rotate(session)
+        rotated(session)
+        held.let_all()
+        assert stream.response(PATIENCE).text == "further"
+        assert warmed(server) == ["running"]
+
+
+@pytest.mark.parametrize("known", [False, None])
+def test_without_lanes_only_the_conversation_that_was_used_last_is_moved(known):
+    with talking(lanes=False, max_connections=1) as (server, session, first):
+        others = [session.conversation(store=False) for _ in range(4)]
+        for number, each in enumerate([first, *others]):
+            each.create(f"{number}")
+        others[1].create("again")
+        session._core.lanes._lanes.known = known
+        rotate(session)
+        rotated(session)
+        assert warmed(server) == ["2"]
+        assert goes_on(others[1]) == "delta"
+
+
+def test_without_lanes_a_turn_that_waits_does_not_go_before_the_one_that_runs():
+    rule, held = holding(7)
+    with talking(rule, lanes=False, max_connections=1) as (server, session, conversation):
+        others = [session.conversation(store=False) for _ in range(5)]
+        for each in [conversation, *others]:
+            each.create("other" if each in others else "mine")
+        stream = conversation.stream("further")
+        until(lambda: len(server.ledger.requests) == 7)
+        waiting = [each.stream("further") for each in others]
+        rotate(session)
+        rotated(session)
+        held.let_all()
+        for each in [stream, *waiting]:
+            assert each.response(PATIENCE).text == "further"
+        assert warmed(server) == ["mine"]
+
+
+def test_what_the_old_connection_caches_is_cached_by_its_successor():
+    # The default lane, and two with names: two of the five conversations have none any more.
+    capabilities = llmws.Capabilities(lanes=True, max_active=2, max_lanes=2)
+    with talking(capabilities=capabilities, max_connections=1) as (server, session, first):
+        chats = [first, *(session.conversation(store=False) for _ in range(4))]
+        for number, each in enumerate(chats):
+            each.create(f"{number}")
+        rotate(session)
+        rotated(session)
+        assert warmed(server)[-3:] == ["2", "3", "4"]
+        assert [goes_on(each) for each in chats[2:]] == ["delta"] * 3
+
+
+def test_a_successor_that_says_nothing_is_given_up_and_another_one_sought(monkeypatch):
+    """Whatever limits the session has, or has not."""
+    monkeypatch.setattr(rotation, "_WARM_SECONDS", 0.5)
+    monkeypatch.setattr(routers, "_AGED_AGAIN_SECONDS", 0.05)
+
+    def rule(request):
+        if request.is_warm_up and request.connection.number == 2:
+            monkeypatch.setattr(rotation, "_WARM_SECONDS", PATIENCE)  # For the next one.
+            request.connection.closed.wait(PATIENCE)
+        else:
+            yield from rules.echo()(request)
+
+    rule.answers_warm_ups = True
+    with talking(rule, timeouts=NO_LIMITS) as (server, session, conversation):
+        conversation.create("one")
+        rotate(session)
+        rotated(session)
+        assert goes_on(conversation) == "delta"
+        assert [(entry.connection, entry.warm_up) for entry in server.ledger.requests] == [
+            (1, False),
+            (2, True),
+            (3, True),
+            (3, False),
         ]
-        assert other.create("two").text == "two"
+        until(lambda: session.stats.connections == 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_successor_whose_preparation_breaks_down_is_not_left_behind(monkeypatch):
+    monkeypatch.setattr(routers, "_AGED_AGAIN_SECONDS", 0.05)
+
+    def broken():
+        monkeypatch.setattr(conversation, "warm_request", whole)
+        raise RuntimeError
+
+    with talking() as (_, session, conversation):
+        whole = conversation.warm_request
+        conversation.create("one")
+        monkeypatch.setattr(conversation, "warm_request", broken)
+        rotate(session)
+        rotated(session)
+        assert goes_on(conversation) == "delta"
+        until(lambda: session.stats.connections == 1)
+
+
+def test_a_dial_that_does_not_end_is_given_up_and_tried_again(monkeypatch):
+    monkeypatch.setattr(rotation, "_DIAL_SECONDS", 0.5)
+    monkeypatch.setattr(routers, "_AGED_AGAIN_SECONDS", 0.05)
+
+    def plan(number):
+        return Plan("mute") if number == 2 else None
+
+    with (
+        Server(rule=rules.echo()) as server,
+        FaultProxy.before(server.base_url, plan) as proxy,
+        llmws.Session("m", base_url=proxy.base_url(), lanes=True, timeouts=NO_LIMITS) as session,
+    ):
+        conversation = session.conversation(store=False)
+        conversation.create("one")
+        rotate(session)
+        rotated(session)
+        assert goes_on(conversation) == "delta"
+        assert session.stats.dials >= 3
 
 
 def test_a_connection_says_by_itself_that_it_is_old(monkeypatch):

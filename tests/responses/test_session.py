@@ -1,5 +1,6 @@
 import gc
 import os
+import pickle
 import ssl
 import threading
 import traceback
@@ -14,6 +15,7 @@ from llmws.errors import (
     SessionClosedError,
     StreamCancelledError,
 )
+from llmws.secret import Secret
 from llmws.testing import Server, fingerprint, rules
 from tests.responses.acting import (
     PATIENCE,
@@ -24,6 +26,8 @@ from tests.responses.acting import (
     opened,
     until,
 )
+from tests.wire import peers
+from tests.wire.peers import Peer
 
 
 KEY = "sk-canary-0123456789"
@@ -112,6 +116,7 @@ def test_an_argument_that_cannot_be_used_is_refused_before_anything_is_dialled(n
         {"api_key": KEY},
         {"api_key": lambda: KEY},
         {"organization": "o", "project": "p", "headers": {"X-Own": "ü"}},
+        {"headers": dict},
         {"timeouts": llmws.Timeouts(idle=None)},
         {"timeouts": {"idle": 5}},
         {"lanes": True},
@@ -291,11 +296,160 @@ def test_a_key_that_cannot_be_had_ends_the_turn_and_is_the_cause():
         pytest.raises(llmws.ConnectError) as caught,
     ):
         session.create("Hi")
-    causes = [caught.value]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    assert isinstance(causes[-1], LookupError)
+    assert isinstance(causes_of(caught.value)[-1], LookupError)
     assert session.stats.dials == 1
+
+
+def causes_of(error):
+    """Return an error and what led to it."""
+    found = [error]
+    while found[-1].__cause__ is not None:
+        found.append(found[-1].__cause__)
+    return found
+
+
+def breaking_after_each(request):
+    yield from rules.echo()(request)
+    request.connection.drop()
+
+
+def test_callable_headers_are_asked_at_each_dial_on_its_own_thread_and_their_new_values_are_sent():
+    threads = []
+
+    def ask():
+        threads.append(threading.current_thread())
+        return {"X-Turn": str(len(threads)), "OpenAI-Organization": f"org-{len(threads)}"}
+
+    with opened(breaking_after_each, headers=ask, organization="o", project="p") as (
+        server,
+        session,
+    ):
+        assert threads == []
+        session.create("one")
+        until(lambda: session.stats.lost == 1)
+        session.create("two")
+        sent = [request.headers for request in server.ledger.requests]
+    assert [headers["x-turn"] for headers in sent] == ["1", "2"]
+    assert [headers["openai-organization"] for headers in sent] == ["org-1", "org-2"]
+    assert {headers["openai-project"] for headers in sent} == {"p"}
+    assert all(headers["user-agent"].startswith("llmws/") for headers in sent)
+    assert len({*threads, threading.current_thread()}) == 3
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_headers_of_a_mapping_are_those_of_the_sessions_beginning():
+    headers = {"X-Turn": "1"}
+    with opened(breaking_after_each, headers=headers) as (server, session):
+        headers["X-Turn"] = "2"
+        session.create("one")
+        until(lambda: session.stats.lost == 1)
+        session.create("two")
+        sent = [request.headers["x-turn"] for request in server.ledger.requests]
+    assert sent == ["1", "1"]
+
+
+def test_an_authorization_that_callable_headers_give_goes_before_the_key_which_is_not_asked_for():
+    keys, given = iter(["second-key"]), iter([{"authorization": "Custom first"}, {}])
+    arguments = {"headers": lambda: next(given), "api_key": lambda: next(keys)}
+    with opened(breaking_after_each, **arguments) as (server, session):
+        session.create("one")
+        until(lambda: session.stats.lost == 1)
+        session.create("two")
+        sent = [request.headers["authorization"] for request in server.ledger.requests]
+    assert sent == [fingerprint("Custom first"), fingerprint("Bearer second-key")]
+
+
+def test_callable_headers_that_cannot_be_had_end_the_turn_and_are_the_cause():
+    def ask():
+        raise LookupError("the vault is closed")
+
+    with opened(headers=ask) as (server, session):
+        with pytest.raises(llmws.ConnectError, match="the vault is closed") as caught:
+            session.create("Hi")
+        assert isinstance(causes_of(caught.value)[-1], LookupError)
+        assert (session.stats.dials, server.ledger.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "given", [None, [("X-Own", KEY)], {"Upgrade": KEY}, {"X-Own": f"{KEY}\r\nX: y"}, {"X-Own": 5}]
+)
+def test_callable_headers_that_cannot_be_sent_end_the_turn_unseen_and_nothing_is_dialled(given):
+    with opened(headers=lambda: given) as (server, session):
+        with pytest.raises(llmws.ConnectError, match="headers callable returned") as caught:
+            session.create("Hi")
+        errors = causes_of(caught.value)
+        assert isinstance(errors[-1], ConfigurationError)
+        assert "canary" not in f"{errors} {[str(error) for error in errors]}"
+        assert b"canary" not in pickle.dumps(caught.value)
+        assert server.ledger.connections == 0
+
+
+def test_headers_that_a_server_refuses_are_asked_for_again_by_the_next_turn():
+    heads = []
+    with Peer(peers.answering(b"HTTP/1.1 401 No\r\n\r\n", heads=heads)) as peer:
+        tokens = iter(["old", "new"])
+        base_url = f"http://127.0.0.1:{peer.port}/v1"
+        headers = lambda: {"Authorization": f"Bearer {next(tokens)}"}  # noqa: E731  As users write it.
+        with llmws.Session("m", base_url=base_url, headers=headers) as session:
+            for _ in range(2):
+                with pytest.raises(llmws.AuthenticationError):
+                    session.create("Hi")
+    assert [b"Bearer old" in heads[0], b"Bearer new" in heads[1]] == [True, True]
+
+
+def test_callable_headers_may_use_the_session_that_asks_for_them():
+    seen = []
+
+    def ask():
+        seen.append((session.stats.dials, session.usage, repr(session), session.stream("again")))
+        return {}
+
+    with opened(headers=ask) as (_, session):
+        assert session.create("Hi").text == "Hi"
+        assert seen[0][-1].response().text == "again"
+
+
+def test_without_a_key_callable_headers_have_to_give_an_authorization():
+    session = llmws.Session("m", headers=lambda: {"X-Own": "1"})
+    with session, pytest.raises(llmws.ConnectError, match="gave no Authorization") as caught:
+        session.create("Hi")
+    assert isinstance(caught.value.__cause__, ConfigurationError)
+
+
+def test_the_sessions_own_headers_are_checked_at_once_even_if_others_are_asked_for():
+    with pytest.raises(ConfigurationError, match="OpenAI-Organization"):
+        llmws.Session("m", headers=dict, organization="two\nlines")
+
+
+def test_a_forked_child_asks_for_headers_anew():
+    asked = []
+
+    def ask():
+        asked.append(f"Bearer {KEY}-{len(asked)}")
+        return {"Authorization": asked[-1], "X-Turn": str(len(asked))}
+
+    with opened(headers=ask) as (server, session):
+        session.create("one")
+        session._core.stop()
+        session._core.closed = False
+        session._restart_core()  # What a fork calls.
+        session.create("two")
+        assert [request.headers["x-turn"] for request in server.ledger.requests] == ["1", "2"]
+        # A server that quotes one of them is not repeated, and neither is it in a recording.
+        assert {Secret(text) for text in asked} <= {*session._core.secrets()}
+        assert "canary" not in repr(session) + repr(session._endpoint) + repr(session._credentials)
+
+
+def test_a_key_in_callable_headers_that_the_server_quotes_is_masked():
+    words = "Zq9birdsong44xWvT"  # No pattern by which anyone could know it for a key.
+    with opened(rules.refuse(401, "no", f"Not {words}."), headers=lambda: {"Api-Key": words}) as (
+        _,
+        session,
+    ):
+        with pytest.raises(llmws.APIError) as caught:
+            session.create("Hi")
+        assert caught.value.message.startswith("Not ")
+        assert words not in f"{caught.value} {vars(caught.value)}"
 
 
 # What is sent.

@@ -8,12 +8,15 @@ import pytest
 
 import llmws
 from llmws.errors import ConfigurationError, StreamCancelledError, WaitTimeout
-from llmws.responses.steering import STEER_SECONDS, Steer
-from llmws.responses.turn import Put, Submit, TurnState
+from llmws.responses.capabilities import Capabilities
+from llmws.responses.reports import Released
+from llmws.responses.steering import ANSWER_SECONDS, STEER_SECONDS, Steer
+from llmws.responses.turn import Cancel, Put, Submit, TurnState
 from llmws.testing import Semantics, Server, rules
-from llmws.wire.steps import Send, Stop
+from llmws.timeouts import Timeouts
+from llmws.wire.steps import Send, Stop, Tick
 from tests.responses.acting import FIRST_WORD, PATIENCE, Steps, until
-from tests.responses.lanework import Lanework, completed, created, delta, event
+from tests.responses.lanework import Lanework, completed, created, delta, event, types
 
 
 def said(word, steer_id=None, **fields):
@@ -115,6 +118,144 @@ def test_a_successor_that_does_not_come_is_not_waited_for_long(work, running):
     assert (steer.state, steer.done) == ("accepted", True)
 
 
+def test_a_steer_that_came_too_late_is_given_back_by_the_server(work, running):
+    steer, _ = put(work, running)
+    work.say(completed("r"))
+    assert not running.ended
+    error = {"code": "response_already_completed", "message": "No."}
+    work.say(said("failed", error=error))
+    assert (steer.state, steer.error, steer.done) == ("failed", error, True)
+    assert running.ended
+    assert types(running)[-2:] == ["response.completed", "response.steer.failed"]
+
+
+def test_a_word_that_does_not_come_is_waited_for_even_less(work, running):
+    steer, _ = put(work, running)
+    work.say(completed("r"))
+    began = work.now
+    later = work.submit(b"later")
+    assert work.wait() == [Send(later, b"later")]
+    assert work.now - began == ANSWER_SECONDS
+    assert (steer.state, steer.done, running.inbox.error) == ("sent", True, None)
+
+
+def test_a_steer_that_is_accepted_behind_the_end_has_its_successor(work, running):
+    steer, _ = put(work, running)
+    work.say(completed("r"))
+    work.say(said("accepted", "s1"))
+    work.step(Tick(), after=ANSWER_SECONDS)
+    assert not running.ended
+    work.say(successor(), completed("r2"))
+    assert (steer.state, running.final.response["id"]) == ("applied", "r2")
+    assert running.ended
+
+
+@pytest.mark.parametrize("limit", ["idle", "total"])
+def test_a_limit_that_passes_behind_a_response_does_not_lose_it(work, limit):
+    turn = work.sent(timeouts=Timeouts(**{limit: 3.0}))
+    work.say(created("r"), delta())
+    put(work, turn)
+    work.say(said("accepted", "s1"), completed("r"))
+    began = work.now
+    work.wait()
+    assert work.now - began == 3.0
+    assert turn.inbox.error is None
+    assert turn.final.response["id"] == "r"
+
+
+def test_nothing_follows_a_response_that_failed(work, running):
+    steer, _ = put(work, running)
+    work.say(said("accepted", "s1"), completed("r", "failed"))
+    assert running.ended
+    assert steer.done
+
+
+@pytest.mark.parametrize("heard", ["nothing", "accepted", "completed"])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_successor_of_a_turn_that_was_left_is_nobody_elses_answer(heard, known):
+    work = Lanework(capabilities=Capabilities(lanes=known)).opened()
+    turn = work.sent()
+    work.say(created("r"), delta())
+    put(work, turn)
+    words = [said("accepted", "s1"), completed("r", "incomplete")]
+    before = {"nothing": 0, "accepted": 1, "completed": 2}[heard]
+    if before:
+        work.say(*words[:before])
+    work.step(Cancel(turn, "Enough."))
+    later = work.turn(b'{"later":1}')
+    work.step(Submit(later))
+    if not known:
+        assert later.state is TurnState.QUEUED
+    work.say(*words[before:], successor(), delta("of the first"), completed("r2"))
+    assert types(later) == []
+    if not known:
+        assert later.lane is not None  # The lane is its own now.
+    work.written(later)
+    on = {"stream_id": later.lane.name} if later.lane.name else {}
+    work.say(*({**each, **on} for each in (created("r3"), completed("r3"))))
+    assert later.final.response["id"] == "r3"
+    assert work.lanes._lanes.known is known
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_successor_that_comes_when_it_is_no_longer_waited_for_is_nobody_elses_answer(known):
+    work = Lanework(capabilities=Capabilities(lanes=known)).opened()
+    turn = work.sent()
+    work.say(created("r"), delta())
+    put(work, turn)
+    work.say(said("accepted", "s1"), completed("r"))
+    work.wait()
+    assert turn.ended
+    later = work.turn(b'{"later":1}')
+    work.step(Submit(later))
+    work.say(successor(), delta("of the first"), completed("r2"))
+    assert types(later) == []
+    assert work.reported(Released) == [Released(turn)]
+    assert later.lane is not None
+
+
+def test_without_a_word_about_a_steer_the_lane_of_a_turn_that_was_left_is_free_soon(work, running):
+    put(work, running)
+    work.step(Cancel(running, "Enough."))
+    later = work.submit(b"later")
+    assert work.say(completed("r")) == []
+    assert work.wait() == [Send(later, b"later")]
+
+
+def test_a_word_about_a_steer_finds_its_turn_without_a_lane():
+    work = Lanework(capabilities=Capabilities(lanes=True)).opened()
+    other = work.sent()
+    work.say(created("other"))
+    turn = work.turn(b'{"n":1}')
+    work.step(Submit(turn))
+    work.written(turn)
+    lane = {"stream_id": turn.lane.name}
+    work.say({**created("r"), **lane})
+    steer, _ = put(work, turn)
+    work.say(said("accepted", "s1"), {**completed("r"), **lane})
+    work.say(said("pending", "s1"))
+    assert (steer.state, turn.ended) == ("pending", True)
+    assert types(other) == ["response.created"]
+    assert "response.steer.pending" in types(turn)
+    # Of a turn that was left, too, and of none.
+    work.say(said("failed", "s9"))
+    assert work.lanes.counters.dropped_events == 1
+
+
+def test_a_provider_that_has_no_steering_is_not_bothered():
+    work = Lanework(capabilities=Capabilities(lanes=False, steering=False)).opened()
+    turn = work.sent()
+    work.say(created("r"))
+    steer, sent = put(work, turn)
+    assert sent == []
+    assert (steer.state, steer.error["code"], steer.done) == (
+        "failed",
+        "steering_not_supported",
+        True,
+    )
+    assert not turn.ended
+
+
 def test_each_steer_comes_to_its_own_end(work, running):
     one, _ = put(work, running, "one")
     two, _ = put(work, running, "two")
@@ -129,6 +270,18 @@ def test_the_tokens_of_every_response_count_once(work, running):
     usage = {"input_tokens": 10, "output_tokens": 1}
     work.say(said("accepted", "s1"), completed("r", "incomplete", usage=usage))
     work.say(successor(), completed("r2", usage=usage))
+    assert work.lanes.counters.usage.input_tokens == 20
+
+
+def test_the_tokens_of_a_response_and_its_successor_count_when_read_at_once(work, running):
+    put(work, running)
+    usage = {"input_tokens": 10, "output_tokens": 1}
+    work.say(
+        said("accepted", "s1"),
+        completed("r", "incomplete", usage=usage),
+        successor(),
+        completed("r2", usage=usage),
+    )
     assert work.lanes.counters.usage.input_tokens == 20
 
 

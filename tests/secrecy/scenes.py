@@ -41,7 +41,18 @@ def as_other_header(key):
     return {"headers": {"X-Api-Key": key}}
 
 
-WAYS = [as_string, as_callable, as_secret, as_authorization, as_other_header]
+def as_asked_authorization(key):
+    return {"headers": lambda: {"Authorization": f"Bearer {key}"}}
+
+
+def as_asked_header(key):
+    return {"headers": lambda: {"X-Api-Key": key}}
+
+
+WAYS = [
+    *(as_string, as_callable, as_secret, as_authorization, as_other_header),
+    *(as_asked_authorization, as_asked_header),
+]
 
 
 @contextlib.contextmanager

@@ -156,6 +156,76 @@ def test_an_endpoint_shows_neither_query_nor_values() -> None:
     assert KEY in endpoint.url
 
 
+def asking(ask: object, **arguments: object) -> Endpoint:
+    return Endpoint.build("wss://example.com/v1", ask_headers=ask, **arguments)  # type: ignore[arg-type]
+
+
+def shown_headers(endpoint: Endpoint) -> dict[str, str]:
+    return {name: secret.reveal() for name, secret in endpoint.headers}
+
+
+def test_asked_headers_are_asked_for_once_by_each_dial_and_by_nothing_else() -> None:
+    values = iter(["1", " 2 "])
+    endpoint = asking(lambda: {"X-Turn": next(values)}, headers={"X-Own": "o"})
+    assert repr(endpoint) == (
+        "<Endpoint wss://example.com/v1 headers=[X-Own] and more asked at each dial>"
+    )
+    assert (endpoint.secrets(), shown_headers(endpoint)) == ((), {"X-Own": "o"})
+    first, second = endpoint.asked(), endpoint.asked()
+    assert shown_headers(first) == {"X-Own": "o", "X-Turn": "1"}
+    assert shown_headers(second) == {"X-Own": "o", "X-Turn": "2"}
+    # What was asked for stays as it is.
+    assert second.asked() is second
+    assert repr(second) == "<Endpoint wss://example.com/v1 headers=[X-Own, X-Turn]>"
+
+
+def test_asked_headers_go_before_the_others_of_their_name_whatever_the_case() -> None:
+    endpoint = asking(lambda: {"user-agent": "me"}, headers={"User-Agent": "u", "X-Own": "o"})
+    assert shown_headers(endpoint.asked()) == {"X-Own": "o", "user-agent": "me"}
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_an_asked_authorization_goes_before_the_credentials_of_that_dial_alone(name: str) -> None:
+    given = iter([{name: f"Bearer {KEY}"}, {}])
+    endpoint = asking(lambda: next(given), credentials=lambda: Secret("other"))
+    first, second = endpoint.asked(), endpoint.asked()
+    assert first.credentials is None
+    assert {secret.reveal() for secret in first.secrets()} == {f"Bearer {KEY}", KEY}
+    assert second.credentials is endpoint.credentials is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        (None, "type NoneType"),
+        ([("X-Key", KEY)], "type list"),
+        (KEY, "type str"),
+        ({"Host": KEY}, "Host"),
+        ({"Sec-WebSocket-Key": KEY}, "Sec-WebSocket-Key"),
+        ({"X-Key": f"{KEY}\r\nX-Evil: 1"}, "X-Key"),
+        ({"X-Key": KEY.encode()}, "X-Key"),
+        ({f"X {KEY}": "1"}, "token"),
+        ({5: KEY}, "token"),
+    ],
+)
+def test_asked_headers_are_checked_as_the_others_are_and_refused_without_their_values(
+    given: object, word: str
+) -> None:
+    endpoint = asking(lambda: given)
+    with pytest.raises(ConfigurationError, match="headers callable returned") as caught:
+        endpoint.asked()
+    assert word in str(caught.value)
+    assert KEY not in shown(caught.value)
+
+
+def test_what_a_headers_function_raises_passes_through() -> None:
+    def ask() -> dict[str, str]:
+        raise LookupError("closed")
+
+    with pytest.raises(LookupError, match="closed"):
+        asking(ask).asked()
+
+
 def test_the_leak_scan_finds_a_planted_key() -> None:
     namespace: dict[str, object] = {}
     code = compile("def plant(key):\n    raise ValueError('no')\n", "/planted.py", "exec")
