@@ -12,7 +12,14 @@ from ..wire.steps import Deliver, Repay, Send, Useful
 from .apierrors import CONNECTION_CODES, ErrorEvent, from_event
 from .books import DRAIN_SECONDS, Books
 from .ends import failure, refusal
-from .events import TERMINAL_TYPES, Event, ResponseStarted, SteerEvent, from_raw
+from .events import (
+    TERMINAL_TYPES,
+    Event,
+    ResponseFinished,
+    ResponseStarted,
+    SteerEvent,
+    from_raw,
+)
 from .lane import Lane
 from .reading import Reading, read
 from .refusals import Remedy, remedy
@@ -418,6 +425,8 @@ class Answers(Books):
         refused = isinstance(event, ErrorEvent) and lane.drains_unaccepted
         if isinstance(event, ResponseStarted):
             lane.drains_unaccepted = False
+        if isinstance(event, ResponseFinished):
+            self._add_usage(lane.drained, event)  # It was paid for all the same.
         over, wait, steering = event.type in TERMINAL_TYPES, 0.0, lane.drained.steering
         if self._doubted is not None:
             self._heard_beside(lane, event.type == "response.failed")

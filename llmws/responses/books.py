@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from ..errors import TurnError
+from ..errors import ConnectError, TurnError
 from ..secret import Secret, mask
 from ..wire.ports import Append, Finish, Report
 from ..wire.steps import Drop, Send, Unwant, Want, Withdraw
@@ -22,7 +22,7 @@ from .ends import LaneCounters, too_long
 from .events import ResponseFinished
 from .items import Usage
 from .lane import Lane, LaneSet
-from .parents import message_of, parent_of
+from .parents import WARMED_UP, message_of, parent_of
 from .reports import Idle, Released, Retired, Returned
 from .turn import Notice, Turn, TurnState
 
@@ -72,6 +72,7 @@ class Books:
         self._doomed = False  # The socket is given up as soon as no turn runs on it.
         self._used = False  # This socket has carried a request.
         self._proven = False  # This socket has brought an event of some turn.
+        self._failed_dial: ConnectError | None = None  # The latest, since there was a socket.
         self._owed = 0  # Turns that the pool wants back, and that have not come yet.
         self._preparing = False  # The pool waits for a socket.
         self._closing = False  # The pool wants nothing more to begin here.
@@ -145,6 +146,9 @@ class Books:
             # A whole transcript that only now has to be sent: the server has lost what it stands for.
             self._end_waiting(turn, too_long(turn, len(message), self._max_frame_bytes))
             return
+        if turn.sent is not None and turn.sent.reason == WARMED_UP:
+            reason = "the connection before neared the end of its life"
+            self._notice(turn, {"type": "llmws.rotation", "reason": reason})
         self._lanes.lease(lane, turn)
         turn.lane = turn.home = lane
         turn.before = (lane.last_id, lane.last_number)

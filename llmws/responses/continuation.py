@@ -52,12 +52,14 @@ class Anchor:
         covers: How many items of the transcript it stands for, counted from the first.
         stored: Whether the server keeps it beyond the connection.
         home: The router's token for the lane of one socket that caches it; None if none does.
+        warmed: Whether it is a warm-up's: the connection is the successor of one that was replaced.
     """
 
     response_id: str
     covers: int
     stored: bool
     home: Hashable | None = None
+    warmed: bool = False
 
 
 class Keeper:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import attrs
 
-from ..errors import ConfigurationError, RemoteProtocolError, StreamInterruptedError, TurnError
+from ..errors import (
+    ConfigurationError,
+    ConnectError,
+    RemoteProtocolError,
+    StreamInterruptedError,
+    TurnError,
+    TurnTimeout,
+)
 from ..wire.steps import Lost
 from .apierrors import api_error, from_event
 from .items import Usage
@@ -12,7 +19,15 @@ from .turn import Turn, TurnState
 from .views import string_or_none
 
 
-__all__ = ["LaneCounters", "broken_down", "failure", "interruption", "refusal", "too_long"]
+__all__ = [
+    "LaneCounters",
+    "beside_dials",
+    "broken_down",
+    "failure",
+    "interruption",
+    "refusal",
+    "too_long",
+]
 
 
 @attrs.define
@@ -94,6 +109,16 @@ def too_long(turn: Turn, size_bytes: int, most_bytes: int) -> ConfigurationError
         f"The turn takes {size_bytes:,} bytes ({why}), and the provider accepts messages of up to {most_bytes:,}: "
         "shorten the conversation by compact() or truncate_to()."
     )
+
+
+def beside_dials(overdue: TurnTimeout, failed: ConnectError) -> TurnTimeout:
+    """Return the error of a turn whose limit passed while dials failed."""
+    turn = {
+        name: getattr(overdue, name) for name in ("response_id", "state", "may_have_been_billed")
+    }
+    told = type(overdue)(f"{overdue} The last dial failed: {failed}", **turn)
+    told.__cause__ = failed
+    return told
 
 
 def broken_down(turn: Turn, error: BaseException) -> TurnError:

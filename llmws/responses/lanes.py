@@ -36,7 +36,7 @@ from ..wire.steps import (
 )
 from .answers import Answers
 from .books import soonest
-from .ends import broken_down, interruption
+from .ends import beside_dials, broken_down, interruption
 from .reports import (
     Aged,
     Astray,
@@ -164,7 +164,7 @@ class Lanes(Answers):
     # What happens on the link.
 
     def _opened(self, given: Opened) -> None:
-        self._open, self._proven = True, False
+        self._open, self._proven, self._failed_dial = True, False, None
         if self._preparing:
             self._preparing = False
             self._report(Ready(True))
@@ -214,6 +214,7 @@ class Lanes(Answers):
             "delay": given.delay,
             "reason": str(given.error),
         }
+        self._failed_dial = given.error
         for turn in self._queue:
             self._notice(turn, raw)
 
@@ -258,6 +259,8 @@ class Lanes(Answers):
             overdue = turn.overdue(self._now)
             if overdue is None:
                 continue
+            if self._failed_dial is not None:
+                overdue = beside_dials(overdue, self._failed_dial)
             if turn.final is not None:
                 self._conclude(turn)  # It has its response; nothing more came of what was put in.
             elif not self._refused(turn) or not self._mended(turn):

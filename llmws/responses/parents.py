@@ -8,7 +8,10 @@ from .refusals import Remedy
 from .turn import Turn
 
 
-__all__ = ["message_of", "parent_of"]
+__all__ = ["WARMED_UP", "message_of", "parent_of"]
+
+WARMED_UP = "parent warmed up"
+"""The reason of a turn that goes on on the successor of its connection."""
 
 
 def parent_of(turn: Turn, lanes: LaneSet) -> Lane | None:
@@ -43,7 +46,7 @@ def _choice(turn: Turn, lanes: LaneSet) -> tuple[Anchor | None, str]:
         return None, continuation.why_full
     anchor = _cached(anchors, lanes)
     if anchor is not None:
-        return anchor, "parent cached"
+        return anchor, WARMED_UP if anchor.warmed else "parent cached"
     anchor = next((anchor for anchor in anchors if anchor.stored), None)
     if anchor is not None:
         return anchor, "parent stored"

@@ -157,7 +157,8 @@ class Rotation:
         for conversation, request, turn in under_way:
             turn.inbox.wait_ended()  # Bounded by the turn's own limits.
             if turn.inbox.error is None and turn.response_id is not None:
-                anchor = Anchor(turn.response_id, request.history.count, False, turn.home)
+                count = request.history.count
+                anchor = Anchor(turn.response_id, count, False, turn.home, warmed=True)
                 conversation.add_anchor(anchor, request)
         return not under_way or any(_was_answered(turn) for _, _, turn in under_way)
 

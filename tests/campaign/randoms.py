@@ -107,6 +107,9 @@ def _draw(rng: random.Random, deltas: int, *, silent: bool) -> _Blow:
     if fault.at == "end" and isinstance(fault, faults.ErrorFrame) and not fault.lane:
         # The server would refuse what it does: behind the end, what has no lane can only be another turn's.
         fault = attrs.evolve(fault, at="terminal")
+    if isinstance(fault, faults.ErrorFrame) and fault.goes_on:
+        # The same: an answer that goes on shows that the error was not about it.
+        fault = attrs.evolve(fault, lane=True)
     return _Blow(fault=fault)
 
 

@@ -802,3 +802,24 @@ def test_a_replay_is_logged(work, caplog):
     with caplog.at_level(logging.INFO, "llmws"):
         work.step(Lost(1006, "reset"))
     assert "sent again" in caplog.text
+
+
+def test_a_limit_that_passes_while_dials_fail_says_what_they_failed_of():
+    work = Lanework()
+    turn = work.submit(timeouts=Timeouts(lane_wait=3.0))
+    failed = ConnectError("The door is shut.")
+    work.step(Retrying(1, 9.0, failed))
+    work.wait()
+    caught = failure(turn)
+    assert type(caught) is LaneTimeout
+    assert str(caught).endswith("within 3 s. The last dial failed: The door is shut.")
+    assert caught.__cause__ is failed
+    assert (caught.state, caught.may_have_been_billed) == ("queued", False)
+
+
+def test_the_tokens_of_a_turn_that_was_left_count_too(work):
+    turn = work.sent()
+    work.say(created())
+    work.step(cancel(turn))
+    work.say(completed(usage={"input_tokens": 10, "output_tokens": 1}))
+    assert work.lanes.counters.usage.input_tokens == 10

@@ -86,7 +86,7 @@ def test_a_conversation_goes_on_over_the_successor_without_its_transcript():
         rotated(session)
         stream = conversation.stream("two")
         assert stream.response().text == "two"
-        assert (stream.sent.kind, stream.sent.reason) == ("delta", "parent cached")
+        assert (stream.sent.kind, stream.sent.reason) == ("delta", "parent warmed up")
         assert creates(server) == [
             (1, False, False, 1),
             (2, True, False, 2),
