@@ -186,15 +186,15 @@ class Answers(Books):
             return False
         if error.code in _NAMED_CODES:
             return False
-        turn.rivals = {
-            lane
-            for lane in self._lanes.busy
-            if lane is not turn.lane
-            and (lane.turn is None or lane.turn.state is not TurnState.QUEUED)
-        }
+        turn.rivals = self._rivals(turn)
         if turn.rivals:
             self._doubted, turn.error_at = turn, self._now + _DOUBT_SECONDS
         return bool(turn.rivals)
+
+    def _rivals(self, turn: Turn) -> set[Lane]:
+        """Return the lanes of all other turns that the server has."""
+        others = {lane for lane in self._lanes.busy if lane is not turn.lane}
+        return {each for each in others if not each.turn or each.turn.state != TurnState.QUEUED}
 
     def _heard_beside(self, lane: Lane, failed: bool) -> None:
         """
@@ -406,6 +406,8 @@ class Answers(Books):
             elif turn.state is TurnState.SENT and turn.error_event is None and alone:
                 # Refused together with the connection, unless it begins; the word may have come ahead of that.
                 turn.error_event, turn.error_at = event, self._now + _CLOSE_GRACE
+                # If the link is lost together with theirs, it may have been meant for none.
+                turn.rivals = self._rivals(turn)
         self._advance()
 
     def _unclaimed(self, lane: Lane | None, raw: dict[str, Any]) -> None:

@@ -268,7 +268,7 @@ class Lanes(Answers):
         for turn in [*self._running]:
             if turn.error_at is None or turn.error_at > self._now:
                 continue
-            if turn.rivals:
+            if turn.rivals and turn.error_event is not self._retired:
                 self._end_in_doubt(turn)
             # What was refused together with its connection, or was accepted and failed, may be mended too.
             elif turn.final is not None or not self._mended(turn):

@@ -500,13 +500,22 @@ def test_an_old_connection_takes_no_further_turns_and_ends_when_its_turns_have(w
     assert work.reported(Returned) == [Returned(new)]
     work.say(completed())
     assert work.say(*on("llmws-1", completed())) == [Useful()]
-    # It may yet begin: what becomes of it is known when the connection ends.
+    # It may yet begin; if not, it was what the server did not take.
     work.step(Tick(), after=1.0)
-    assert work.reported(Returned) == []
-    work.step(Lost(1001, "age"))
-    assert not late.ended
+    assert work.lanes.counters.retries == 0
+    work.step(Tick(), after=1.0)
     assert work.lanes.counters.retries == 1
+    assert not late.ended
     assert work.reported(Retired) == [Retired(False)]
+
+
+def test_a_connection_that_ends_under_a_request_and_others_may_have_taken_it(work):
+    turns = running(work, 2)
+    accept(work, {None: turns[None]})
+    work.say(LIMIT)
+    work.step(Lost(1001, "age"))
+    assert failure(turns["llmws-1"]).may_have_been_billed is True
+    assert work.lanes.counters.retries == 0
 
 
 def test_of_several_requests_it_is_not_known_which_one_came_too_late(work):
