@@ -37,6 +37,7 @@ LANES, STREAM = ("responses/test_lanes.py", "responses/test_stream.py")
 READING, SESSION = ("responses/test_reading.py", "responses/test_session.py")
 MANY, MACHINE = ("responses/test_lanes_many.py", "responses/test_lanes_machine.py")
 TALKS, KNOWN = ("responses/test_lanes_talks.py", "responses/test_lanes_known.py")
+STEERING = "responses/test_steering.py"
 RETRIES, POOL = ("responses/test_refusals.py", "responses/test_pool.py")
 
 BREAKS = (
@@ -418,6 +419,41 @@ BREAKS = (
         "responses/answers.py",
         "            turn.rivals.discard(lane)\n",
         "",
+        (MANY,),
+    ),
+    Break(
+        "free the lane of a turn that was left although a steer has a successor yet",
+        "responses/answers.py",
+        "        if over and wait:\n",
+        "        if False:\n",
+        (STEERING,),
+    ),
+    Break(
+        "free the lane of a turn whose successor did not come in time",
+        "responses/answers.py",
+        "turn.steering is not None and turn.steering.outstanding:",
+        "turn.steering is not None and False:",
+        (STEERING,),
+    ),
+    Break(
+        "show readers an error that is mended",
+        "responses/reading.py",
+        "    turn.error_event = event\n    turn.held += (event,)\n",
+        "    turn.error_event = event\n    reading.items.append(event)\n",
+        (RETRIES,),
+    ),
+    Break(
+        "never earn a second try back",
+        "responses/answers.py",
+        "            self._actions += [Repay()] * turn.unpaid\n",
+        "",
+        (RETRIES,),
+    ),
+    Break(
+        "use a socket beyond its age",
+        "responses/books.py",
+        "expired = self._expires_at is not None and self._expires_at <= self._now",
+        "expired = False",
         (MANY,),
     ),
     Break(
