@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from ..errors import APIError, RemoteProtocolError
-from ..wire.backoff import Backoff
-from ..wire.ports import Allowed, Append, AskAgain, Finish
+from ..errors import RemoteProtocolError
+from ..wire.ports import Append, Finish
 from ..wire.steps import Deliver, Repay, Send, Useful
 from .apierrors import CONNECTION_CODES, ErrorEvent, from_event
-from .books import DRAIN_SECONDS, Books
-from .ends import failure, refusal
+from .doubts import Doubts
+from .ends import failure
 from .events import (
     TERMINAL_TYPES,
     Event,
@@ -23,7 +22,7 @@ from .events import (
 from .lane import Lane
 from .reading import Reading, read
 from .refusals import Remedy, remedy
-from .reports import Astray, Learned, Released, Retired
+from .reports import Astray, Retired
 from .shares import Share, shares_of
 from .steering import Steer, Steering
 from .turn import Put, Turn, TurnState
@@ -37,10 +36,6 @@ logger = logging.getLogger(__name__)
 _ERROR_GRACE = 1.0
 # Behind the word that a connection ends comes its end, sooner or later (documented of one provider).
 _CLOSE_GRACE = 2.0
-# So long it may stay unknown whose an error without a lane is.
-_DOUBT_SECONDS = 5.0
-# These have the lane's name if it has one (documented): without it they are the default lane's.
-_NAMED_CODES = frozenset({"previous_response_not_found"})
 
 _End = Literal["open", "over", "mended"]
 
@@ -52,7 +47,7 @@ def _waits(lane: Lane) -> bool:
     return lane.draining_until is not None and lane.drains_unaccepted
 
 
-class Answers(Books):
+class Answers(Doubts):
     """The half of a router that hears the server."""
 
     def _deliver(self, given: Deliver) -> None:
@@ -133,7 +128,7 @@ class Answers(Books):
         self._steer_on(turn, reading.steered)
         for event in reading.strays:
             self._redirect(event)
-        if self._doubted is not None and self._doubted is not turn:
+        if self._doubted is not turn:
             self._heard_beside(lane, failed)
         if reading.retired is not None:
             self._retire(reading.retired)
@@ -173,61 +168,6 @@ class Answers(Books):
             self._wait_a_little(turn)
         elif end == "over":
             self._conclude(turn)
-
-    def _in_doubt(self, turn: Turn) -> bool:
-        """
-        Tell whether an error without a lane, which would end a turn, may be another turn's; note whose.
-
-        What is said of a named lane has its name, but for errors that "may" have it (documented). Such a one is held
-        back until what comes for the other lanes shows that it was not about them.
-        """
-        error = turn.error_event
-        if turn.final is not None or error is None or self._lanes.known is False:
-            return False
-        if error.code in _NAMED_CODES:
-            return False
-        turn.rivals = self._rivals(turn)
-        if turn.rivals:
-            self._doubted, turn.error_at = turn, self._now + _DOUBT_SECONDS
-        return bool(turn.rivals)
-
-    def _rivals(self, turn: Turn) -> set[Lane]:
-        """Return the lanes of all other turns that the server has."""
-        others = {lane for lane in self._lanes.busy if lane is not turn.lane}
-        return {each for each in others if not each.turn or each.turn.state != TurnState.QUEUED}
-
-    def _heard_beside(self, lane: Lane, failed: bool) -> None:
-        """
-        Take what came for a lane as a sign of whose an error without one was.
-
-        Args:
-            lane: A lane that goes on, is done, or was refused under its own name.
-            failed: Whether its response failed for a reason that was not told before: that was it, then.
-        """
-        turn = self._doubted
-        if turn is None or not turn.rivals or turn not in self._running:
-            self._doubted = None
-        elif failed:
-            self._doubted = None
-            turn.acquit()
-            self.counters.dropped_events += 1
-        else:
-            turn.rivals.discard(lane)
-            if not turn.rivals:
-                self._doubted = None
-                if not self._mended(turn):
-                    self._conclude(turn)
-
-    def _end_in_doubt(self, turn: Turn) -> None:
-        """End a turn of which it has stayed unknown whether it was refused; what the server sends for it is dropped."""
-        turn.doubtful = True
-        self._end_early(turn, refusal(turn))
-
-    def _refused(self, turn: Turn) -> bool:
-        """Tell whether an error ended a turn for certain."""
-        if turn.rivals:
-            turn.acquit()
-        return turn.error_event is not None
 
     def _breached(self, turn: Turn, fault: RemoteProtocolError, mixed: bool) -> None:
         """End the turn whose answer broke the protocol, or all that its answer may be mixed with."""
@@ -297,102 +237,6 @@ class Answers(Books):
             else:
                 steering.waiting.append(steer)
 
-    def _conclude(self, turn: Turn) -> None:
-        """End the turn at its last event, and free the lane."""
-        if turn.final is None:
-            self._end_by_error(turn)
-            return
-        if failure(turn) is not None:
-            self._forget_parent(turn)
-        elif turn.lane is not None and turn.response_id is not None:
-            keeper = turn.continuation.keeper if turn.continuation else None
-            turn.home = self._lanes.keep(turn.lane, turn.response_id, keeper)
-        self._leave(turn)
-        self._finish(turn, None)
-        if turn.lane is not None and turn.steering is not None and turn.steering.outstanding:
-            # The successor may still come, and is to be nobody else's answer.
-            self._lanes.drain(turn.lane, turn, self._now + DRAIN_SECONDS, unaccepted=False)
-        else:
-            self._report(Released(turn))
-        self._advance()
-
-    def _end_by_error(self, turn: Turn) -> None:
-        """End the turn with the API's error; the server is done with it, though its terminal event may yet come."""
-        error = refusal(turn)
-        if turn.lane is not None:
-            turn.lane.suspect = True
-        self._forget_parent(turn)
-        self._leave(turn)
-        self._finish(turn, error)
-        self._report(Released(turn))
-        self._advance()
-
-    def _mended(self, turn: Turn) -> bool:
-        """Do about a refusal what can be done, its event still held back; return whether something can."""
-        if not turn.before_output:
-            return False
-        if turn.final is None and turn.lane is not None:
-            turn.lane.suspect = True
-        error = refusal(turn) if turn.final is None else failure(turn)
-        if error is not None and turn.error_event is not None:
-            # It knows more than the response that failed for it, such as how long to wait.
-            error = refusal(turn)
-        return isinstance(error, APIError) and self._mend(turn, error)
-
-    def _mend(self, turn: Turn, error: APIError) -> bool:
-        what = remedy(error)
-        if what is None or what in turn.remedies:
-            return False
-        if what is Remedy.FULL and (turn.continuation is None or turn.sent_full):
-            return False
-        if what is Remedy.NO_LANES and turn.lane is self._lanes.default:
-            return False
-        asked = error.retry_after
-        if asked is not None and asked > Backoff().longest_retry_after:
-            return False
-        turn.remedies.add(what)
-        turn.refused = error
-        self._forget_parent(turn)
-        self._leave(turn)
-        self._actions.append(AskAgain(turn))
-        return True
-
-    def _allowed(self, given: Allowed) -> None:
-        """Send a refused turn again, if the budget reaches."""
-        turn = given.key
-        error, turn.refused = turn.refused, None
-        assert error is not None
-        what, about = remedy(error), turn.error_event
-        if turn.ended or what is None or given.fraction is None:
-            self._end_refused(turn, error)
-            return
-        turn.unpaid += 1
-        delay = 0.0
-        if what is Remedy.LATER:
-            delay = Backoff().delay(1, given.fraction, error.retry_after)
-        elif what is Remedy.NO_LANES:
-            self._learned(False)
-        raw = {"type": "llmws.retry", "how": what.value, "delay": delay, "reason": str(error)}
-        self._add_usage(turn, turn.final)
-        self._again(turn, raw, f"{error.code or error.type}, {what.value}", delay)
-        if what is Remedy.ELSEWHERE and self._open and self._retired is None:
-            # What runs here runs on: the server said nothing of that.
-            self._retired = about
-            self._report(Retired(True))
-        self._advance()
-
-    def _end_refused(self, turn: Turn, error: APIError) -> None:
-        """End a turn that cannot be sent again, just as if nobody had asked."""
-        self._finish(turn, error if turn.final is None else None)
-        self._report(Released(turn))
-        self._advance()
-
-    def _forget_parent(self, turn: Turn) -> None:
-        """Note that a continuation that failed took its parent from the lane's cache; a fork leaves it there."""
-        lane = turn.lane
-        if lane is not None and (self._lanes.known is False or lane.turn is turn):
-            self._lanes.keep(lane, None, None)
-
     def _retire(self, event: ErrorEvent) -> None:
         logger.info("the server ends this connection: %s", event.code)
         self._retired = event
@@ -421,6 +265,8 @@ class Answers(Books):
             self._retire(event)
         elif lane is not None and lane.draining_until is not None:
             self._drain(lane, event)
+        elif isinstance(event, ErrorEvent) and lane is self._lanes.default:
+            self._keep_orphan(event)
 
     def _drain(self, lane: Lane, event: Event) -> None:
         """Look for the end of a turn that nobody waits for any more."""
@@ -430,8 +276,7 @@ class Answers(Books):
         if isinstance(event, ResponseFinished):
             self._add_usage(lane.drained, event)  # It was paid for all the same.
         over, wait, steering = event.type in TERMINAL_TYPES, 0.0, lane.drained.steering
-        if self._doubted is not None:
-            self._heard_beside(lane, event.type == "response.failed")
+        self._heard_beside(lane, event.type == "response.failed")
         if steering is not None:
             steering.follow(event)
             over, wait = steering.ended is not None, steering.wait
@@ -441,9 +286,3 @@ class Answers(Books):
             lane.suspect = refused
             self._drained(lane)
             self._advance()
-
-    def _learned(self, known: bool) -> None:
-        if self._lanes.known is not False and self._lanes.known is not known:
-            logger.info("the server %s lanes", "has" if known else "has no")
-            self._lanes.known = known
-            self._report(Learned(known))

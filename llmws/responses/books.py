@@ -84,6 +84,8 @@ class Books:
         self._doubted: Turn | None = (
             None  # An error without a lane may have been its, or another's.
         )
+        # An error without a lane, and the requests of which one may have been refused by it.
+        self._orphan: tuple[ErrorEvent, list[Turn]] | None = None
         self._actions: list[Any] = []
 
     def __repr__(self) -> str:
@@ -330,7 +332,7 @@ class Books:
         if self._retired is not None or self._doomed:
             self._report(Retired(False))  # The next socket is as good as any.
         self._open = self._doomed = self._used = False
-        self._retired = self._aged_at = self._expires_at = None
+        self._retired = self._aged_at = self._expires_at = self._orphan = None
         self._lanes.reset()
         self._actions += [Report(Released(turn)) for turn in drained]
 

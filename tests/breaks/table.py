@@ -339,14 +339,14 @@ BREAKS = (
     # Lanes.
     Break(
         "send a refused turn again as often as it is refused",
-        "responses/answers.py",
+        "responses/mending.py",
         "what is None or what in turn.remedies",
         "what is None",
         (RETRIES,),
     ),
     Break(
         "send a turn again whose output has begun",
-        "responses/answers.py",
+        "responses/mending.py",
         "        if not turn.before_output:\n            return False\n",
         "",
         (RETRIES, MACHINE),
@@ -409,14 +409,14 @@ BREAKS = (
     ),
     Break(
         "take an error without a lane for a refusal although others run",
-        "responses/answers.py",
+        "responses/doubts.py",
         "        return bool(turn.rivals)\n",
         "        return False\n",
         (MANY,),
     ),
     Break(
         "keep in doubt whose an error without a lane is",
-        "responses/answers.py",
+        "responses/doubts.py",
         "            turn.rivals.discard(lane)\n",
         "",
         (MANY,),
@@ -430,7 +430,7 @@ BREAKS = (
     ),
     Break(
         "free the lane of a turn whose successor did not come in time",
-        "responses/answers.py",
+        "responses/mending.py",
         "turn.steering is not None and turn.steering.outstanding:",
         "turn.steering is not None and False:",
         (STEERING,),

@@ -112,7 +112,7 @@ MUTATIONS = (
     ),
     Break(
         "do not wait as the server asks",
-        "responses/answers.py",
+        "responses/mending.py",
         "delay = Backoff().delay(",
         "delay = 0.0 * Backoff().delay(",
         ("P3",),

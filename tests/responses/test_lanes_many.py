@@ -316,7 +316,32 @@ def test_an_error_without_a_lane_ends_nobody_if_it_may_be_anybodys(work):
     assert None not in turns
     work.say(error("server_error"))
     assert not any(turn.ended for turn in turns.values())
-    assert work.lanes.counters.dropped_events == 1
+    accept(work, turns)
+    work.say(*on("llmws-1", completed("r-llmws-1")), *on("llmws-2", completed("r-llmws-2")))
+    assert not any(turn.inbox.error for turn in turns.values())
+    assert work.lanes.counters.retries == 0
+
+
+def test_an_error_without_a_lane_is_that_of_the_only_request_that_has_not_begun(work):
+    Chat(work).answered()
+    turns = running(work, 3)
+    work.say(BUSY, *on("llmws-1", created("1")), *on("llmws-3", created("3")))
+    # The others may have failed of it yet.
+    assert work.lanes.counters.retries == 0
+    assert requests(work.say(*on("llmws-1", delta()), *on("llmws-3", delta()))) == [
+        ("llmws-2", {"n": 0})
+    ]
+    assert types(turns["llmws-2"]) == ["llmws.retry"]
+
+
+def test_an_error_without_a_lane_is_nobodys_if_one_is_refused_under_its_name_or_ends(work):
+    Chat(work).answered()
+    turns = running(work, 2)
+    work.say(error("server_error"))
+    work.step(cancel(turns["llmws-1"]))
+    work.say(*on("llmws-1", created("1"), completed("1")))
+    assert not turns["llmws-2"].ended
+    assert work.lanes.counters.retries == 0
 
 
 def test_a_second_try_may_take_another_lane(work):
