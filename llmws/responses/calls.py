@@ -11,21 +11,21 @@ import contextvars
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from ..errors import ConfigurationError
+from ..wire import jsoncodec
 from ..wire.monitor import Monitor
 from .items import OutputItem, ToolCall, output_items
-from .outputs import Output, ToolError, raised, unfit
+from .outputs import Output, ToolError, raised, too_long, unfit
 from .tools import AnyTool, Toolbox
-from .views import string_or_none
+from .views import shorten, string_or_none
 
 
-__all__ = ["CallResults", "run_calls"]
+__all__ = ["Answering", "Begun", "CallResults", "check_approve", "left_to_caller", "run_calls"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +74,12 @@ def run_calls(
         items: The response's ``output``; what is no call is passed over.
         timeout: Seconds that each call may take from its start, or None for no limit.
         max_workers: How many calls run at once, or None for all. One that took too long no longer counts.
-        approve_mcp: Says whether a call on an MCP server may go on: True approves, nothing else does, and neither does
-            an exception. Called on the caller's thread before any call runs, without time limit, because it may ask a
-            person.
+        approve_mcp: Says by True or False whether a call on an MCP server may go on. Anything else, and an exception,
+            is no approval either, and is told in ``errors``. Called on the caller's thread before any call runs,
+            without time limit, because it may ask a person.
 
     Raises:
-        ConfigurationError: A tool is none, or a limit is not above zero.
+        ConfigurationError: A tool is none, a limit is not above zero, or ``approve_mcp`` cannot be called.
     """
     box = tools if isinstance(tools, Toolbox) else Toolbox.of(tools)
     if timeout is not None and not timeout > 0:
@@ -88,13 +88,29 @@ def run_calls(
         )
     if max_workers is not None and max_workers < 1:
         raise ConfigurationError(f"max_workers={max_workers!r}: give 1 or more, or None for all.")
-    jobs, unanswered = _sort(box, items, approve_mcp)
-    _Running(jobs, timeout, max_workers or len(jobs)).run()
-    errors = [job.outcome for job in jobs if isinstance(job.outcome, ToolError)]
-    for error in errors:
-        logger.info("tool %s gave no output: %s", error.call.name, error.kind)
-    outputs = [output for job in jobs if (output := job.output()) is not None]
-    return CallResults(outputs, errors, unanswered)
+    check_approve(approve_mcp)
+    answering = Answering(box, items, timeout=timeout, at_once=max_workers, approve_mcp=approve_mcp)
+    return answering.results()
+
+
+def check_approve(approve_mcp: Any) -> None:
+    """Refuse what cannot be asked."""
+    if approve_mcp is not None and not callable(approve_mcp):
+        raise ConfigurationError(
+            f"approve_mcp is {shorten(approve_mcp)}: give a function that takes the request and returns True or False."
+        )
+
+
+def left_to_caller(
+    box: Toolbox, items: Iterable[Mapping[str, Any]], approve_mcp: Approve | None
+) -> list[OutputItem]:
+    """Return the calls that no tool of these is there for, nor anybody to approve them; runs and asks nothing."""
+    return [
+        item
+        for item, call in _calls_of(items)
+        if not _is_ours(box, item, call, approve_mcp)
+        or (item.type != _APPROVAL and (item.type, call.name) not in box.tools)
+    ]
 
 
 @attrs.define(eq=False)
@@ -106,6 +122,7 @@ class _Job:
         item: The call on the wire.
         tool: What answers it; None if there is nothing to run.
         outcome: The output, whether it is approved, or what went wrong; None as long as it runs.
+        claimed: Whether a thread has begun with it.
         deadline: When its time is up, or None.
     """
 
@@ -113,7 +130,13 @@ class _Job:
     call: ToolCall
     tool: AnyTool | None = None
     outcome: Output | bool | ToolError | None = None
+    claimed: bool = False
     deadline: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether there is something to run that has come to nothing yet."""
+        return self.tool is not None and self.outcome is None
 
     def output(self) -> dict[str, Any] | None:
         """Return the input item that answers the call, or None if another call of this id has it."""
@@ -131,37 +154,203 @@ class _Job:
         return answer if caller is None else {**answer, "caller": caller}
 
 
-def _sort(
-    box: Toolbox, items: Iterable[OutputItem | Mapping[str, Any]], approve: Approve | None
-) -> tuple[list[_Job], list[OutputItem]]:
-    """Tell the calls that are answered here from those that are left to the caller."""
+class Begun:
+    """
+    Calls that tools have begun with, and whose outputs the server has not taken yet: none is begun a second time.
+
+    Shared by the runs of a conversation; any number of threads may use it.
+    """
+
+    def __init__(self) -> None:
+        # Guards what becomes of the calls: the first outcome counts.
+        self.monitor = Monitor()
+        self._jobs: dict[tuple[str, ...], _Job] = {}
+
+    def job(self, item: OutputItem, call: ToolCall, tool: AnyTool) -> _Job:
+        """Return what was begun with a call by this very tool, or something to begin with."""
+        key = (item.type, item.id, call.id, call.name, call.arguments_text)
+        job = self._jobs.get(key)
+        if job is None or job.tool is not tool:
+            job = self._jobs[key] = _Job(item, call, tool)
+        return job
+
+    def forget(self) -> None:
+        """The server has the outputs, or the calls are no more."""
+        self._jobs.clear()
+
+
+class Answering:
+    """
+    The calls of a response while they are answered; one thread at a time may use it.
+
+    Args:
+        box: The tools.
+        items: The response's output.
+        timeout: As for ``run_calls``; so are the next two.
+        at_once: How many calls run at once, or None for all.
+        approve_mcp: Who is asked.
+        begun: What was begun with before; None for nothing.
+    """
+
+    def __init__(
+        self,
+        box: Toolbox,
+        items: Iterable[OutputItem | Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+        at_once: int | None = None,
+        approve_mcp: Approve | None = None,
+        begun: Begun | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._approve = approve_mcp
+        self._begun = Begun() if begun is None else begun
+        self._jobs, self._unanswered = self._sort(box, items)
+        self._at_once = at_once or len(self._jobs)
+        self._results: CallResults | None = None
+
+    def results(self) -> CallResults:
+        """
+        Answer the calls and wait until each has come to something.
+
+        If Ctrl-C ends the waiting this may be called again: it goes on, and begins with no call twice.
+        """
+        if self._results is None:
+            for job in self._jobs:
+                if job.item.type == _APPROVAL and job.outcome is None:
+                    job.outcome = _approval(job, self._approve)
+            self._run()
+            self._results = self._collected()
+            for error in self._results.errors:
+                logger.info("tool %s gave no output: %s", error.call.name, error.kind)
+        return self._results
+
+    def _collected(self) -> CallResults:
+        errors = [job.outcome for job in self._jobs if isinstance(job.outcome, ToolError)]
+        outputs = [output for job in self._jobs if (output := job.output()) is not None]
+        return CallResults(outputs, errors, self._unanswered)
+
+    def shorten(self, excess_bytes: int) -> bool:
+        """
+        Make an error of the longest outputs, so that the results take so many bytes less.
+
+        Returns:
+            False if that cannot be done; nothing is changed then.
+        """
+        sized = [
+            (len(jsoncodec.encode(job.outcome)), index)
+            for index, job in enumerate(self._jobs)
+            if isinstance(job.outcome, (str, list))
+        ]
+        chosen = []
+        for size, index in sorted(sized, reverse=True):
+            if excess_bytes <= 0:
+                break
+            error = too_long(self._jobs[index].call, size)
+            excess_bytes -= size - len(jsoncodec.encode(error.output))
+            chosen.append((self._jobs[index], error))
+        if excess_bytes > 0:
+            return False
+        for job, error in chosen:
+            job.outcome = error
+        self._results = self._collected()
+        return True
+
+    def _sort(
+        self, box: Toolbox, items: Iterable[OutputItem | Mapping[str, Any]]
+    ) -> tuple[list[_Job], list[OutputItem]]:
+        """Tell the calls that are answered here from those that are left to the caller."""
+        jobs: list[_Job] = []
+        unanswered: list[OutputItem] = []
+        seen: set[str] = set()
+        for item, call in _calls_of(items):
+            if not _is_ours(box, item, call, self._approve):
+                unanswered.append(item)
+                continue
+            if call.id in seen:
+                problem = "Another call of this response has the same id, and was answered."
+                jobs.append(_Job(item, call, outcome=ToolError(call, "duplicate", problem)))
+                continue
+            seen.add(call.id)
+            tool = box.tools.get((item.type, call.name))
+            problem_of = None if item.type == _APPROVAL else _problem(box, item, call)
+            if tool is None or problem_of is not None:
+                jobs.append(_Job(item, call, outcome=problem_of))
+            else:
+                jobs.append(self._begun.job(item, call, tool))
+        return jobs, unanswered
+
+    def _run(self) -> None:
+        """Return when every call has an outcome."""
+        monitor = self._begun.monitor
+        # By this very loop: what Ctrl-C struck as it was being started is started again.
+        started: list[_Job] = []
+        while waited_for := [job for job in self._jobs if job.open]:
+            running = [job for job in waited_for if job.claimed or job in started]
+            for job in waited_for:
+                if len(running) < self._at_once and job not in running:
+                    self._start(job)
+                    started.append(job)
+                    running.append(job)
+            for job in running:
+                if job.deadline is None and self._timeout is not None:
+                    job.deadline = time.monotonic() + self._timeout
+            deadlines = [job.deadline for job in running if job.deadline is not None]
+            monitor.wait_for(_any_ended(running), min(deadlines, default=None))
+            self._give_up_late(running)
+
+    def _start(self, job: _Job) -> None:
+        work = contextvars.copy_context().run
+        name = f"llmws-tool-{job.call.name}"
+        try:
+            threading.Thread(target=work, args=(self._work, job), name=name, daemon=True).start()
+        except RuntimeError as exc:  # The system has no thread left, or the interpreter is ending.
+            self._settle(job, raised(job.call, exc))
+
+    def _work(self, job: _Job) -> None:
+        with self._begun.monitor.lock:
+            if job.claimed or not job.open:
+                return
+            job.claimed = True
+        assert job.tool is not None
+        try:
+            outcome = job.tool.call(job.call)
+        except BaseException as exc:  # noqa: BLE001  Also SystemExit: it ends a thread, and would leave the caller waiting.
+            outcome = raised(job.call, exc)
+        self._settle(job, outcome)
+
+    def _settle(self, job: _Job, outcome: Output | ToolError) -> None:
+        with self._begun.monitor.lock:
+            if job.outcome is None:
+                job.outcome = outcome
+                self._begun.monitor.notify()
+
+    def _give_up_late(self, running: list[_Job]) -> None:
+        """Give up those whose time is up."""
+        now = time.monotonic()
+        for job in running:
+            if job.open and job.deadline is not None and job.deadline <= now:
+                limit = "in time" if self._timeout is None else f"within {self._timeout:g} seconds"
+                self._settle(job, ToolError(job.call, "timeout", f"The tool did not end {limit}."))
+
+
+def _any_ended(jobs: list[_Job]) -> Callable[[], bool]:
+    return lambda: any(not job.open for job in jobs)
+
+
+def _calls_of(
+    items: Iterable[OutputItem | Mapping[str, Any]],
+) -> Iterator[tuple[OutputItem, ToolCall]]:
+    """Yield the calls that the client has to answer, approvals among them."""
     raws = [item.raw if isinstance(item, OutputItem) else dict(item) for item in items]
     found, all_calls = output_items(raws)
     calls = iter(all_calls)
-    jobs: list[_Job] = []
-    unanswered: list[OutputItem] = []
-    seen: set[str] = set()
     for item in found:
         call = next(calls) if item.type.endswith("_call") else None
         if item.type == _APPROVAL:
             call = _approval_call(item)
-        if call is None or call.builtin:
-            continue
-        if not _is_ours(box, item, call, approve):
-            unanswered.append(item)
-            continue
-        job = _Job(item, call)
-        if call.id in seen:
-            problem = "Another call of this response has the same id, and was answered."
-            job.outcome = ToolError(call, "duplicate", problem)
-        elif item.type == _APPROVAL:
-            job.outcome = _approval(item, call, approve)
-        else:
-            job.tool = box.tools.get((item.type, call.name))
-            job.outcome = _problem(box, item, call)
-        seen.add(call.id)
-        jobs.append(job)
-    return jobs, unanswered
+        if call is not None and not call.builtin:
+            yield item, call
 
 
 def _approval_call(item: OutputItem) -> ToolCall:
@@ -190,74 +379,13 @@ def _problem(box: Toolbox, item: OutputItem, call: ToolCall) -> ToolError | None
     return None
 
 
-def _approval(item: OutputItem, call: ToolCall, approve: Approve | None) -> bool | ToolError:
+def _approval(job: _Job, approve: Approve | None) -> bool | ToolError:
     try:
-        return approve is not None and approve(item) is True
+        answer = approve is not None and approve(job.item)
     except Exception as exc:  # noqa: BLE001  User code may raise anything, and has then not approved.
-        return raised(call, exc)
-
-
-class _Running:
-    """
-    Runs the calls that have no outcome yet, and waits for them.
-
-    Args:
-        jobs: All calls.
-        timeout: Seconds for each.
-        at_once: How many run at once.
-    """
-
-    def __init__(self, jobs: list[_Job], timeout: float | None, at_once: int) -> None:
-        self._waiting = deque((job, job.tool) for job in jobs if job.tool and job.outcome is None)
-        self._running: list[_Job] = []
-        self._timeout = timeout
-        self._at_once = at_once
-        # Guards the outcomes: the first one counts.
-        self._monitor = Monitor()
-
-    def run(self) -> None:
-        """Return when every call has an outcome."""
-        while self._waiting or self._running:
-            while self._waiting and len(self._running) < self._at_once:
-                self._start(*self._waiting.popleft())
-            deadlines = [job.deadline for job in self._running if job.deadline is not None]
-            self._monitor.wait_for(self._any_ended, min(deadlines, default=None))
-            self._sweep()
-
-    def _start(self, job: _Job, tool: AnyTool) -> None:
-        self._running.append(job)
-        if self._timeout is not None:
-            job.deadline = time.monotonic() + self._timeout
-        work = contextvars.copy_context().run
-        name = f"llmws-tool-{job.call.name}"
-        try:
-            threading.Thread(
-                target=work, args=(self._work, job, tool), name=name, daemon=True
-            ).start()
-        except RuntimeError as exc:  # The system has no thread left, or the interpreter is ending.
-            self._settle(job, raised(job.call, exc))
-
-    def _work(self, job: _Job, tool: AnyTool) -> None:
-        try:
-            outcome = tool.call(job.call)
-        except BaseException as exc:  # noqa: BLE001  Also SystemExit: it ends a thread, and would leave the caller waiting.
-            outcome = raised(job.call, exc)
-        self._settle(job, outcome)
-
-    def _settle(self, job: _Job, outcome: Output | ToolError) -> None:
-        with self._monitor.lock:
-            if job.outcome is None:
-                job.outcome = outcome
-                self._monitor.notify()
-
-    def _any_ended(self) -> bool:
-        return any(job.outcome is not None for job in self._running)
-
-    def _sweep(self) -> None:
-        """Give up those whose time is up, and forget those that have ended."""
-        now = time.monotonic()
-        for job in self._running:
-            if job.deadline is not None and job.deadline <= now:
-                problem = f"The tool did not end within {self._timeout:g} seconds."
-                self._settle(job, ToolError(job.call, "timeout", problem))
-        self._running = [job for job in self._running if job.outcome is None]
+        return raised(job.call, exc)
+    if not isinstance(answer, bool):
+        # "no" is true, and a forgotten return is no answer: neither is taken for one in silence.
+        kind = type(answer).__name__
+        return raised(job.call, TypeError(f"approve_mcp returned {kind}, not True or False"))
+    return answer

@@ -36,7 +36,8 @@ class TurnRecord:
     Attributes:
         response_id: The wire's id, or None if the server gave none.
         status: The response's status, such as ``completed``; None if the turn ended without a response.
-        sent: What was sent for it, or None if nothing was.
+        sent: What was sent for it, or None if nothing was, as for what the server answered to a steer: that was no
+            request of its own.
         usage: Its tokens, or None if the server did not say.
         error: The error that it ended with, in words, or None.
     """
@@ -195,9 +196,9 @@ class Chain:
             others = [each for each in warmed if each.anchor.home != anchor.home]
             self._held = [_Held(anchor, answer.settings.digests), *others]
 
-    def give_up(self, record: TurnRecord) -> None:
+    def give_up(self, record: TurnRecord, *, was_sent: bool) -> None:
         """Note a turn that ended otherwise: the transcript stays, and the server may have lost what it had of it."""
-        if self._held and record.sent is not None:
+        if self._held and was_sent:
             self._held, self._forked = [], False
             self._why_full = "parent lost by an error"
         self.note(record)

@@ -28,11 +28,12 @@ def compaction_request(settings: Settings, items: Sequence[bytes]) -> dict[str, 
         items: The transcript.
 
     Raises:
-        ConfigurationError: There is no model.
+        ConfigurationError: There is no model, or nothing to compact.
     """
+    settings.check_model()
+    if not items:
+        raise ConfigurationError("The conversation is empty: there is nothing to compact.")
     fields = settings.decoded()
-    if settings.model is None:
-        raise ConfigurationError('No model: pass model="…" to Session(…) or to conversation(…).')
     kept = {name: fields[name] for name in _FIELDS if fields.get(name) is not None}
     return {**kept, "input": [jsoncodec.decode(item) for item in items]}
 

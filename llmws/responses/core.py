@@ -28,6 +28,7 @@ from ..wire.link import Link, LinkPolicy
 from ..wire.process import on_fork
 from .capabilities import Capabilities
 from .handlers import Handlers
+from .items import Usage
 from .lanes import Lanes
 from .pool import Pool
 from .rotation import Movable, Rotation
@@ -96,6 +97,8 @@ class Core:
         self._parts = parts = parts or Parts()
         self._jitter = jitter
         self.closed = False
+        # The tokens of what went over HTTP; written under the lock.
+        self.posted_usage = Usage()
         self._greenlets = Greenlets()
         self._callbacks_name = f"llmws-responses-callbacks-{next(_groups)}"
         self._make_locks()
@@ -131,7 +134,7 @@ class Core:
     def _make_locks(self) -> None:
         """Make what holds locks; in a forked child, again."""
         self.callbacks = CallbackThreads(self._callbacks_name, self._parts.callback_threads)
-        # Guards the count of bytes, the set of busy handlers and that of conversations; innermost.
+        # Guards the count of bytes and of tokens, the set of busy handlers and that of conversations; innermost.
         self._lock = threading.Lock()
 
     def submit(self, turn: Turn) -> None:
@@ -209,6 +212,11 @@ class Core:
     def _movable(self) -> list[Movable]:
         with self._lock:
             return list(self._conversations)
+
+    def count(self, usage: Usage) -> None:
+        """Add the tokens of what went over HTTP."""
+        with self._lock:
+            self.posted_usage = self.posted_usage + usage
 
     def keep(self, handlers: Handlers) -> None:
         """Remember a turn with callbacks until they are done."""

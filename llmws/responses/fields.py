@@ -13,6 +13,8 @@ def wire_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return fields as the wire has them: ``tools`` as their descriptions, ``text_format`` as a part of ``text``.
 
+    A ``text_format`` of None asks for plain text, whatever the session asks for.
+
     Raises:
         ConfigurationError: A tool or a format cannot be described.
     """
@@ -22,9 +24,14 @@ def wire_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         from .tools import Toolbox
 
         fields["tools"] = Toolbox.of(fields["tools"]).wire()
-    kind = fields.pop("text_format", None)
-    if kind is not None:
+    if "text_format" not in fields:
+        return fields
+    kind, text = fields.pop("text_format"), fields.get("text") or {}
+    if kind is None:
+        # As the wire says "no format": a session's own would count if nothing was said.
+        fields["text"] = {"format": {"type": "text"}, **text}
+    else:
         from .schema import text_format_of
 
-        fields["text"] = {**(fields.get("text") or {}), "format": text_format_of(kind)}
+        fields["text"] = {**text, "format": text_format_of(kind)}
     return fields

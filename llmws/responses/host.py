@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..errors import SessionClosedError
 from ..timeouts import Timeouts
 from ..wire.endpoint import Endpoint
 from .continuation import Continuation
 from .conversation import Conversation
 from .core import Core
-from .http import post_json
+from .items import Usage
 from .legs import Leg
 from .stream import Stream, legs_of
 from .turn import Turn
@@ -50,15 +50,19 @@ class Host:
         self._timeouts = timeouts
         self._retry_uncertain = retry_uncertain
 
+    def limits(self, changes: Timeouts | Mapping[str, Any] | None = None) -> Timeouts:
+        """Return the session's limits with some of them changed."""
+        return self._timeouts.but(changes)
+
     def open_turn(
-        self, continuation: Continuation, *, timeouts: Timeouts | Mapping[str, Any] | None
+        self, continuation: Continuation, *, timeouts: Timeouts, started_at: float
     ) -> Stream:
         """Start a turn; never blocks."""
         turn = Turn(
             payload=b"",
             continuation=continuation,
-            timeouts=self._timeouts.but(timeouts),
-            started_at=time.monotonic(),
+            timeouts=timeouts,
+            started_at=started_at,
             retry_uncertain=self._retry_uncertain,
         )
         core = self._core()
@@ -78,6 +82,22 @@ class Host:
         """Raise ``WouldDeadlockError`` on an I/O thread."""
         self._core().check_may_wait()
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Post JSON over HTTP and wait for the answer's."""
-        return post_json(self._endpoint, path, body, self._timeouts)
+    def post(self, path: str, body: dict[str, Any], *, started_at: float) -> dict[str, Any]:
+        """Post JSON over HTTP, wait for the answer's within the session's limits, and count its tokens."""
+        core = self._core()
+        core.check_may_wait()
+        if core.closed:
+            raise SessionClosedError("The session is closed: open a new one.")
+        # Imported here: few conversations need it.
+        from .http import post_json
+
+        answer = post_json(
+            self._endpoint,
+            path,
+            body,
+            self._timeouts,
+            started_at=started_at,
+            closed=lambda: core.closed,
+        )
+        core.count(Usage.from_wire(answer.get("usage")) or Usage())
+        return answer

@@ -127,7 +127,8 @@ class ToolCall:
         item_id: The id of the output item.
         name: The function's name, or the item's type less ``_call``, such as ``shell``.
         arguments: The arguments as a JSON value; None if they are free text, empty or broken.
-        arguments_text: The arguments as the model wrote them, or as compact JSON where the wire has an object.
+        arguments_text: The arguments as the model wrote them, or as compact JSON where the wire has an object; of a
+            response so far (``stream.snapshot``), as far as they have come.
         builtin: Whether the server runs the call itself, so that nothing is to be answered.
     """
 
@@ -163,6 +164,13 @@ class ToolCall:
             arguments_text=text,
             builtin=answered or _is_builtin(kind, item),
         )
+
+    @property
+    def partial_arguments(self) -> Any:
+        """The value so far of arguments that are still being written (``partial_json``), read anew each time."""
+        from ..wire.partialjson import partial_json  # Few programs look at calls that early.
+
+        return partial_json(self.arguments_text)
 
     def __repr__(self) -> str:
         builtin = ", builtin=True" if self.builtin else ""

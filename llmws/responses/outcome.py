@@ -8,7 +8,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from .chain import Answer, TurnRecord
-from .continuation import Anchor
+from .continuation import Anchor, Sent
 from .items import Usage
 from .legs import Leg
 from .pending import Item
@@ -56,24 +56,27 @@ def outcome_of(running: Running, legs: Sequence[Leg]) -> list[tuple[Answer | Non
     """
     turn, outcome = running.turn, []
     for index, leg in enumerate(legs):
-        given = running.given if index == 0 else ()
-        outcome.append(_leg_outcome(running, [*given, *input_items(list(leg.given))], leg.response))
+        given: Sequence[Item] = running.given if index == 0 else ()
+        given = [*given, *input_items(list(leg.given))]
+        # What came after a steer was not asked for by a request of its own.
+        sent = turn.sent if index == 0 else None
+        outcome.append(_leg_outcome(running, given, leg.response, sent))
     error = turn.inbox.error
     if error is not None or not legs:
         words = f"{type(error).__name__}: {_cut(str(error))}" if error else "It has no response."
-        record = TurnRecord(turn.response_id, None, turn.sent, None, words)
+        record = TurnRecord(turn.response_id, None, None if legs else turn.sent, None, words)
         outcome.append((None, record))
     return outcome
 
 
 def _leg_outcome(
-    running: Running, given: Sequence[Item], response: Response
+    running: Running, given: Sequence[Item], response: Response, sent: Sent | None
 ) -> tuple[Answer | None, TurnRecord]:
     usage = response.usage and Usage() + response.usage  # Without the wire's object.
     error = None
     if response.status not in _COMMITTED:
         error = _cut(str((response.error or {}).get("message") or "The server does not say why."))
-    record = TurnRecord(response.id or None, response.status, running.turn.sent, usage, error)
+    record = TurnRecord(response.id or None, response.status, sent, usage, error)
     if response.status not in _COMMITTED:
         return None, record
     # A server may be set to keep nothing, whatever it is asked to.

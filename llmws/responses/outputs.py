@@ -7,6 +7,7 @@ caller.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from .items import ToolCall
 from .views import shorten
 
 
-__all__ = ["Output", "ToolError", "answered", "output_of", "raised", "unfit"]
+__all__ = ["Output", "ToolError", "answered", "output_of", "raised", "too_long", "unfit"]
 
 # What the API takes as a tool's output: a text, or content parts.
 Output = str | list[dict[str, Any]]
@@ -36,8 +37,8 @@ class ToolError:
     Attributes:
         call: The call.
         kind: ``arguments`` if they did not fit, ``raised`` if the function raised, ``output`` if what it returned has
-            no form on the wire, ``timeout`` if it took too long, ``unknown`` if there is no such tool, ``duplicate``
-            if another call of the same response has the same id, which alone was answered.
+            no form on the wire or is too long for a message, ``timeout`` if it took too long, ``unknown`` if there is
+            no such tool, ``duplicate`` if another call of the same response has the same id, which alone was answered.
         message: What was wrong, in words that the model gets too: without traceback, and without what looks like a
             credential.
         exception: What was raised, with its traceback, or None.
@@ -63,9 +64,12 @@ def answered(call: ToolCall, run: Callable[[], Any]) -> Output | ToolError:
         value = run()
     except Exception as exc:  # noqa: BLE001  A tool is user code and may raise anything; the model is told.
         return raised(call, exc)
+    if inspect.iscoroutine(value):
+        value.close()  # Else Python complains that nobody awaited it.
+        return ToolError(call, "output", "The tool is asynchronous, and llmws awaits nothing.")
     try:
         return output_of(value)
-    except (ValueError, TypeError, RecursionError) as exc:
+    except Exception as exc:  # noqa: BLE001  What it returned may be of a class that raises anything.
         message = f"The tool returned {type(value).__name__}, which cannot be sent: {_words(exc)}"
         return ToolError(call, "output", message, exc)
 
@@ -73,6 +77,14 @@ def answered(call: ToolCall, run: Callable[[], Any]) -> Output | ToolError:
 def unfit(call: ToolCall, exc: BaseException) -> ToolError:
     """Say that a call's arguments do not fit."""
     return ToolError(call, "arguments", f"The arguments do not fit: {_words(exc)}", exc)
+
+
+def too_long(call: ToolCall, size_bytes: int) -> ToolError:
+    """Say that an output is longer than a message may be."""
+    message = (
+        f"The output takes {size_bytes:,} bytes, which is too long for a message: ask for less."
+    )
+    return ToolError(call, "output", message)
 
 
 def raised(call: ToolCall, exc: BaseException) -> ToolError:

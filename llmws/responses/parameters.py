@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, get_type_hints
@@ -18,7 +18,7 @@ from .parsing import validated
 from .schema import schema_of
 
 
-__all__ = ["Parameters", "described"]
+__all__ = ["Parameters", "check_synchronous", "described"]
 
 _SECTION = re.compile(
     r"(Args|Arguments|Parameters|Returns|Return|Yields|Raises|Attributes|Examples?|Notes?|Warnings?|Todo|See Also):"
@@ -26,6 +26,16 @@ _SECTION = re.compile(
 _ARGUMENTS = ("Args:", "Arguments:", "Parameters:")
 # A parameter's line: its name, perhaps its type in brackets, and what it is.
 _PARAMETER = re.compile(r"\*{0,2}(\w+)(?:\s*\([^)]*\))?\s*:\s*(.*)")
+# The same in NumPy's form, whose sections are underlined and whose parameters are not indented, and in Sphinx's.
+_UNDERLINED = re.compile(
+    r"(Other )?Parameters|Returns|Yields|Receives|Raises|Warns|Warnings|See Also|Notes|References|Examples|"
+    r"Attributes|Methods"
+)
+_UNINDENTED = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?")
+_FIELD = re.compile(
+    r":(?:(?:param|parameter|arg|argument|key|keyword)(?:\s+[^:]+)??\s+\*{0,2}(?P<name>\w+)"
+    r"|(?:type|rtype|returns?|yields?|raises?|except|exception)\b[^:]*):\s*(?P<words>.*)"
+)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -78,7 +88,13 @@ class Parameters:
             kind = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         except (TypeError, ValueError) as exc:
             raise ConfigurationError(f"{where}: its parameters make no schema: {exc}.") from None
-        schema = schema_of(kind, where)
+        try:
+            schema = schema_of(kind, where)
+        except ConfigurationError:
+            # One of them is why, and its name says more than the whole.
+            for name in signature.parameters:
+                schema_of(hints[name], f"{where}: parameter {name!r}")
+            raise
         schema.pop("title", None)
         for name, field in schema["properties"].items():
             _describe(field, words.get(name) or _annotated(hints[name]))
@@ -132,11 +148,17 @@ def _msgspec(where: str) -> Any:
     return msgspec
 
 
+def check_synchronous(fn: Callable[..., Any], where: str) -> None:
+    """Refuse a function that would have to be awaited."""
+    for one in (fn, type(fn).__call__):
+        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
+            raise ConfigurationError(
+                f"{where} is asynchronous: llmws calls tools in threads; give a def."
+            )
+
+
 def _signature(fn: Callable[..., Any], where: str) -> inspect.Signature:
-    if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
-        raise ConfigurationError(
-            f"{where} is asynchronous: llmws calls tools in threads; give a def."
-        )
+    check_synchronous(fn, where)
     try:
         signature = inspect.signature(fn)
     except (ValueError, TypeError) as exc:
@@ -200,7 +222,7 @@ def _tell_default(msgspec: Any, field: dict[str, Any], default: Any) -> None:
 
 def described(fn: Any) -> tuple[str | None, dict[str, str]]:
     """
-    Read a docstring of Google's form.
+    Read a docstring of Google's, NumPy's or Sphinx's form.
 
     Args:
         fn: Whose.
@@ -211,13 +233,40 @@ def described(fn: Any) -> tuple[str | None, dict[str, str]]:
     while isinstance(fn, functools.partial):  # Its own docstring is that of its class.
         fn = fn.func
     lines = (inspect.getdoc(fn) or "").splitlines()
-    starts = [index for index, line in enumerate(lines) if _SECTION.fullmatch(line)]
+    starts = [index for index in range(len(lines)) if _begins_section(lines, index)]
     text = "\n".join(lines[: starts[0]] if starts else lines).strip()
     words: dict[str, str] = {}
     for start, stop in pairwise([*starts, len(lines)]):
+        field = _FIELD.fullmatch(lines[start])
         if lines[start] in _ARGUMENTS:
             words |= _entries(lines[start + 1 : stop])
+        elif field is not None and field["name"]:
+            words[field["name"]] = _joined([field["words"], *lines[start + 1 : stop]])
+        elif lines[start].endswith("Parameters"):
+            words |= _unindented_entries(lines[start + 2 : stop])
     return text or None, words
+
+
+def _begins_section(lines: list[str], index: int) -> bool:
+    line, below = lines[index], "".join(lines[index + 1 : index + 2])
+    underlined = len(below) >= 3 and not below.strip("-") and _UNDERLINED.fullmatch(line)
+    return bool(underlined or _SECTION.fullmatch(line) or _FIELD.fullmatch(line))
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    return " ".join(filter(None, (piece.strip() for piece in pieces)))
+
+
+def _unindented_entries(lines: list[str]) -> dict[str, str]:
+    entries: dict[str, list[str]] = {}
+    names: list[str] = []
+    for line in lines:
+        found = _UNINDENTED.fullmatch(line)
+        if found:
+            names = [name.strip().lstrip("*") for name in found[1].split(",")]
+        for name in names:
+            entries.setdefault(name, []).append("" if found else line)
+    return {name: _joined(pieces) for name, pieces in entries.items()}
 
 
 def _entries(lines: list[str]) -> dict[str, str]:
@@ -229,6 +278,6 @@ def _entries(lines: list[str]) -> dict[str, str]:
         if found and (not entries or indent <= margin):
             name, margin = found[1], indent
             entries[name] = [found[2]]
-        elif line.strip() and name:
-            entries[name].append(line.strip())
-    return {name: " ".join(filter(None, pieces)) for name, pieces in entries.items()}
+        elif name:
+            entries[name].append(line)
+    return {name: _joined(pieces) for name, pieces in entries.items()}

@@ -65,6 +65,8 @@ def validated(value: Any, kind: Any, schema: Mapping[str, Any] | None = None) ->
         raise ValueError(str(exc)) from exc
     except TypeError as exc:
         raise ConfigurationError(f"JSON cannot be made into {kind!r}: {exc}") from exc
+    except Exception as exc:  # The type's own code may raise anything; it has not taken the value.
+        raise ValueError(f"{type(exc).__name__}: {exc}") from exc
 
 
 def _converted(msgspec: Any, value: Any, kind: Any, schema: Mapping[str, Any] | None) -> Any:

@@ -6,7 +6,7 @@ What the server would refuse is refused here, before it is sent. Values only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -17,13 +17,34 @@ from .items import ToolCall
 from .views import string_or_none
 
 
-__all__ = ["Item", "Pending", "is_cut_off", "item_of", "waits_for"]
+__all__ = [
+    "CallsWaitError",
+    "Item",
+    "Pending",
+    "is_cut_off",
+    "item_of",
+    "waiting_calls",
+    "waits_for",
+]
 
 # An approval is asked for by an item that is no call.
 _APPROVAL = ("mcp_approval_request", "mcp_approval_response")
 # A reference to an item may stand beside the item.
 _REFERENCE = "item_reference"
 _CUT_OFF = frozenset({"in_progress", "incomplete"})
+
+
+class CallsWaitError(ConfigurationError):
+    """
+    A turn's input leaves calls without output; for callers that can do something about it.
+
+    Attributes:
+        calls: The type of the item that answers each call, by the call's name.
+    """
+
+    def __init__(self, message: str = "", calls: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.calls = dict(calls or {})
 
 
 @attrs.frozen
@@ -152,8 +173,27 @@ class Pending:
         missing = {call: kind for call, kind in self.owed.items() if call not in answered}
         missing.update(trial.here.owed)
         if missing:
-            raise ConfigurationError(_missing(missing))
+            raise CallsWaitError(_missing(missing), missing)
         return kept
+
+
+def waiting_calls(
+    items: Iterable[Mapping[str, Any]], names: Collection[str]
+) -> list[Mapping[str, Any]]:
+    """
+    Return the calls of a transcript that wait for their output, in order.
+
+    Args:
+        items: The transcript.
+        names: Those that matter, as ``CallsWaitError`` names them.
+    """
+    pending = Pending()
+    calls: dict[str, Mapping[str, Any]] = {}
+    for raw in items:
+        pending.note(Item(raw, b""))
+        # Few wait at a time: those of one response.
+        calls = {name: calls.get(name, raw) for name in pending.owed}
+    return [raw for name, raw in calls.items() if name in names]
 
 
 class _Trial:
@@ -220,6 +260,6 @@ def _call_id(item: Item) -> str | None:
 def _missing(missing: Mapping[str, str]) -> str:
     listed = ", ".join(f"{call} ({kind})" for call, kind in missing.items())
     return (
-        f"Calls wait for their output: {listed}. Put an item of that type for each into the input, let run() do it, or "
-        "go back with truncate_to()."
+        f"Calls wait for their output: {listed}. Put an item of that type for each into the input, let run() run the "
+        "tools that they call, or go back with truncate_to()."
     )

@@ -38,6 +38,9 @@ _RESERVED = {
     "background_options": "WebSocket mode has no background responses; use HTTP for them",
     "stream_id": "llmws chooses the lane",
     "generate": "use warm_up() to prepare the server without generating",
+    "approve_mcp": "give it to a conversation's run()",
+    "max_turns": "give it to a conversation's run()",
+    "tool_timeout": "give it to a conversation's run()",
 }
 
 

@@ -3,11 +3,16 @@ A conversation as plain JSON, so that it can lie in a cache or a database and go
 
 Keys are not part of it: what looks like one in the settings, such as the headers of an MCP server, is left out, and has
 to be given again.
+
+What the server has counts only for the items that it was made of. So a digest of them is saved too, and items that were
+changed meanwhile are a history that was edited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -17,6 +22,7 @@ from ..secret import REDACTED, redact_json
 from .chain import Chain, TurnRecord
 from .continuation import Anchor, Sent
 from .items import Usage
+from .pending import Item
 from .replay import input_items
 from .settings import Settings
 
@@ -51,12 +57,14 @@ def dumped(chain: Chain, settings: Settings) -> dict[str, Any]:
         chain: Its state between two turns.
         settings: Its own fields, without the session's.
     """
+    items = chain.items()
     marks = {id(record): end for record, end in chain.marks}
     parent = chain.parent
     return {
         "format": _FORMAT,
         "settings": _without_secrets(settings.decoded()),
-        "items": [item.raw for item in chain.items()],
+        "items": [item.raw for item in items],
+        "digest": _digest(items),
         "steers": [item.raw for item in chain.steers],
         "response_id": chain.response_id,
         "parent": None
@@ -69,6 +77,24 @@ def dumped(chain: Chain, settings: Settings) -> dict[str, Any]:
         "turns": [{**_record(record), "items": marks.get(id(record))} for record in chain.records],
         "usage": _counts(chain.usage),
     }
+
+
+def _digest(items: Iterable[Item]) -> str:
+    """
+    Return what tells these items from any others.
+
+    A database may give back members in another order, and a number such as 1.0 as 1: that changes nothing.
+    """
+    digest = hashlib.sha256()
+    for item in items:
+        value = json.loads(item.data, parse_float=_number)
+        digest.update(json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    return digest.hexdigest()[:32]
+
+
+def _number(digits: str) -> float:
+    number = float(digits)
+    return int(number) if number.is_integer() else number
 
 
 def _record(record: TurnRecord) -> dict[str, Any]:
@@ -118,21 +144,24 @@ def loaded(data: object) -> Saved:
         )
     settings = dict(top.get("settings", dict))
     secret = {name: path for name in settings for path in _redacted(settings[name], f"{name}")}
-    chain = Chain(input_items(top.get("items", list), "data['items']"), "restored")
+    items = input_items(top.get("items", list), "data['items']")
+    chain = Chain(items, "restored")
     chain.steers = input_items(top.get("steers", list, []), "data['steers']")
     _load_turns(chain, top)
     chain.usage = _usage(top.reader("usage"))
     chain.response_id = top.get("response_id", str, None)
     if top.value.get("parent") is not None:
         _load_parent(chain, top.reader("parent"))
+    if top.get("digest", str) != _digest(items):
+        chain.replace(items, "history edited")
     kept = {name: value for name, value in settings.items() if name not in secret}
     return Saved(settings=kept, secret=secret, chain=chain)
 
 
 def _load_parent(chain: Chain, parent: _Reader) -> None:
-    """Go on from the parent if the server keeps it: what a connection cached is gone with it."""
+    """Go on from the parent if the server keeps it: what a connection cached, or was steered with, is gone with it."""
     digests = parent.get("settings", dict)
-    if parent.get("stored", bool):
+    if parent.get("stored", bool) and not chain.steers:
         chain.resume(Anchor(parent.get("response_id", str), 0, stored=True), digests)
 
 

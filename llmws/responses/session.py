@@ -300,8 +300,8 @@ class Session:
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all turns so far, failed and incomplete ones too; warm-ups are in ``stats``."""
-        return usage_of(self._core.pool)
+        """The tokens of all turns and compactions, failed and incomplete turns too; warm-ups are in ``stats``."""
+        return usage_of(self._core.pool) + self._core.posted_usage
 
     @property
     def stats(self) -> Stats:

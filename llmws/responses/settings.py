@@ -56,6 +56,21 @@ class Settings:
         name = jsoncodec.decode(self._given.get("model", b"null"))
         return name if isinstance(name, str) and name else None
 
+    def check_model(self) -> None:
+        """
+        Refuse settings that name no model.
+
+        Raises:
+            ConfigurationError: They do not; the message says what they have instead.
+        """
+        given = jsoncodec.decode(self._given.get("model", b"null"))
+        if given is not None and not isinstance(given, str):
+            raise ConfigurationError(f"model is {given!r}: give the name of a model, as a string.")
+        if not given:
+            raise ConfigurationError(
+                'No model: pass model="…" to the call, to Session(…) or to conversation(…).'
+            )
+
     @property
     def stored(self) -> bool:
         """Whether the server is to keep responses beyond the connection, as it does if it is not told."""

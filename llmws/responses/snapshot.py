@@ -147,8 +147,8 @@ class Response:
 
         Raises:
             ConfigurationError: msgspec is not installed, or does not know the type.
-            ParseError: The text is no such JSON; the message says where it is not, or that the model refused or was cut
-                off.
+            ParseError: The text is no such JSON; the message says where it is not, or that the model refused, was cut
+                off or failed.
         """
         if self.refusal and not self.text:
             raise self._unparsable("the model refused", shorten(self.refusal))
@@ -159,6 +159,9 @@ class Response:
         except (ValueError, RecursionError) as exc:
             whole = self.finish_reason == "stop"
             problem = "the text does not fit" if whole else f"it ended with {self.finish_reason}"
+            said = string_or_none((self.error or {}).get("message"))
+            if not self.ok and said:
+                raise self._unparsable("the server says that it failed", said) from exc
             raise self._unparsable(problem, str(exc)) from exc
 
     def _unparsable(self, problem: str, words: str) -> ParseError:

@@ -12,12 +12,12 @@ from ..errors import ConfigurationError
 from ..wire import jsoncodec
 from .items import ToolCall
 from .outputs import Output, ToolError, answered, unfit
-from .parameters import Parameters, described
+from .parameters import Parameters, check_synchronous, described
 from .schema import strict_schema, without_nulls
 from .views import shorten
 
 
-__all__ = ["AnyTool", "CustomTool", "Tool", "Toolbox", "tool"]
+__all__ = ["AnyTool", "CustomTool", "Tool", "Toolbox", "listed", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +44,7 @@ class Tool(Generic[P, R]):
             null where one may be left out.
 
     Raises:
-        ConfigurationError: The name or the schema cannot be sent, or ``fn`` cannot be called.
+        ConfigurationError: The name or the schema cannot be sent, or ``fn`` cannot be called or is asynchronous.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Tool(Generic[P, R]):
         call = _call_of(self.name, call)
         try:
             positional, named = self._read(call.arguments_text)
-        except (ValueError, TypeError, RecursionError) as exc:
+        except Exception as exc:  # noqa: BLE001  A parameter's class may raise anything.
             return unfit(call, exc)
         return answered(call, lambda: self.fn(*positional, **named))
 
@@ -123,10 +123,11 @@ class CustomTool:
         name: What the model calls it, as for ``Tool``.
         fn: What to call, with the text; what it returns is treated as a ``Tool``'s.
         description: What the model is told of it, or None.
-        format: The wire's ``format``, such as a grammar that the text has to follow, or None for any text.
+        format: The wire's ``format``, such as ``{"type": "grammar", "syntax": "regex", "definition": "[a-z]+"}`` for a
+            text that has to follow a grammar, or None for any text.
 
     Raises:
-        ConfigurationError: The name or the format cannot be sent, or ``fn`` cannot be called.
+        ConfigurationError: The name or the format cannot be sent, or ``fn`` cannot be called or is asynchronous.
     """
 
     name: str
@@ -137,6 +138,7 @@ class CustomTool:
 
     def __attrs_post_init__(self) -> None:
         where = _checked(self.name, self.fn, "CustomTool(name, fn)")
+        _check_format(self.format, where)
         wire = {"type": "custom", "name": self.name}
         wire = _with_words(wire, where, description=self.description, format=self.format)
         object.__setattr__(self, "_wire", wire)
@@ -193,7 +195,7 @@ class Toolbox:
         Raises:
             ConfigurationError: One is none of these, or two have the same name.
         """
-        given = list(tools)
+        given = listed(tools)
         for one in given:
             if not isinstance(one, (Tool, CustomTool, Mapping)):
                 raise ConfigurationError(
@@ -224,6 +226,19 @@ def _declared(entry: Mapping[str, Any]) -> set[str]:
     return names
 
 
+def listed(tools: Any) -> tuple[Any, ...]:
+    """
+    Return a request's tools as given.
+
+    Raises:
+        ConfigurationError: They are no list, but one tool, or something else.
+    """
+    single = isinstance(tools, (str, bytes, Mapping, Tool, CustomTool))
+    if single or not isinstance(tools, Iterable):
+        raise ConfigurationError(f"tools={shorten(tools)}: give a list of tools, as in tools=[…].")
+    return tuple(tools)
+
+
 @overload
 def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
 @overload
@@ -242,8 +257,9 @@ def tool(
     Make a tool of a typed function; needs the extra ``fast``. For a method, ``tool(instance.method)``.
 
     Every parameter needs a type that JSON can be read as: plain types, lists, enums, ``Literal``, dates, and classes
-    (attrs, dataclass, ``TypedDict``, msgspec ``Struct``). Its description is its line in the docstring's ``Args:``, or
-    a string in ``Annotated[type, "…"]``. One with a default may be left out by the model.
+    (attrs, dataclass, ``TypedDict``, msgspec ``Struct``). Its description is its line in the docstring's ``Args:``
+    (NumPy's and Sphinx's forms are read too), or a string in ``Annotated[type, "…"]``. One with a default may be left
+    out by the model.
 
     Args:
         fn: The function; None to give the other arguments first.
@@ -275,6 +291,7 @@ def _tool_of(
 def _callable(fn: Any, where: str) -> Any:
     if not callable(fn):
         raise ConfigurationError(f"{where}: {fn!r} cannot be called.")
+    check_synchronous(fn, where)
     return fn
 
 
@@ -288,7 +305,22 @@ def _checked(name: Any, fn: Any, form: str) -> str:
     return f"tool {name!r}"
 
 
+def _check_format(given: Any, where: str) -> None:
+    form = dict(given) if isinstance(given, Mapping) else {}
+    needed = ["type", *(("syntax", "definition") if form.get("type") == "grammar" else ())]
+    if given is not None and not all(isinstance(form.get(name), str) for name in needed):
+        raise ConfigurationError(
+            f'{where}: format={shorten(given)}: give {{"type": "text"}}, or '
+            '{"type": "grammar", "syntax": "regex", "definition": "…"}; the other syntax is "lark".'
+        )
+
+
 def _with_words(wire: dict[str, Any], where: str, **optional: Any) -> dict[str, Any]:
+    description = optional["description"]
+    if description is not None and not isinstance(description, str):
+        raise ConfigurationError(
+            f"{where}: description={shorten(description)}: give a string, or None."
+        )
     entry = {**wire, **{name: value for name, value in optional.items() if value is not None}}
     try:
         jsoncodec.encode(entry)

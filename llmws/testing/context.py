@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
 
 from ..wire import jsoncodec
+from .pairs import Call, answered_by, call_in, nameless, owed_after, refers, unanswered
 
 
 __all__ = ["Context", "items_of", "tokens_in"]
@@ -40,6 +42,7 @@ class Context:
         self._chain.grow(items)
         self._length = len(self._chain.items)
         self.tokens = self._chain.tokens
+        self._owed = owed_after({}, self._chain.items)
 
     @property
     def items(self) -> list[Any]:
@@ -51,8 +54,9 @@ class Context:
         chain = self._chain
         with chain.lock:
             if len(chain.items) == self._length:
+                items = list(items)
                 chain.grow(items)
-                return _at_the_end_of(chain)
+                return _at_the_end_of(chain, owed_after(self._owed, items))
             items = [*chain.items[: self._length], *items]
         return Context(items)
 
@@ -68,6 +72,25 @@ class Context:
             seen.add(name)
         return None
 
+    def unpaired(self, items: Iterable[Any]) -> str | None:
+        """
+        Say which output among these items has no call, or which call stays without output, or None.
+
+        What a reference stands for is not known, so a context that has one is taken for complete.
+        """
+        items = list(items)
+        if self._chain.reference < self._length or any(map(refers, items)):
+            return None
+        here = set(map(call_in, items))
+        for call in map(answered_by, items):
+            if call is not None and call not in here and not self._has(call):
+                return nameless(call)
+        # Which of two faults the API names first is not on record.
+        return next(map(unanswered, owed_after(self._owed, items)), None)
+
+    def _has(self, call: Call) -> bool:
+        return self._chain.calls.get(call, self._length) < self._length
+
     def __len__(self) -> int:
         return self._length
 
@@ -75,9 +98,10 @@ class Context:
         return f"Context({self._length} items, about {self.tokens} tokens)"
 
 
-def _at_the_end_of(chain: _Chain) -> Context:
+def _at_the_end_of(chain: _Chain, owed: dict[Call, int]) -> Context:
     context = object.__new__(Context)
     context._chain, context._length, context.tokens = chain, len(chain.items), chain.tokens
+    context._owed = owed
     return context
 
 
@@ -88,6 +112,8 @@ class _Chain:
         self.lock = threading.Lock()
         self.items: list[Any] = []
         self.places: dict[str, int] = {}  # By id, where an item came first.
+        self.calls: dict[Call, int] = {}  # Where each call came first.
+        self.reference: float = math.inf  # Where the first reference to an item came.
         self.tokens = 0
 
     def grow(self, items: Iterable[Any]) -> None:
@@ -95,6 +121,11 @@ class _Chain:
             name = _id_of(item)
             if name is not None:
                 self.places.setdefault(name, len(self.items))
+            call = call_in(item)
+            if call is not None:
+                self.calls.setdefault(call, len(self.items))
+            if refers(item):
+                self.reference = min(self.reference, len(self.items))
             self.items.append(item)
             self.tokens += tokens_in(item)
 

@@ -37,10 +37,12 @@ class Memory:
     Args:
         chains: Whether ``previous_response_id`` must name something that is remembered. Otherwise nothing is
             remembered, and any id will do.
+        pairs: Whether each call must have its output, and each output its call; only looked at with ``chains``.
     """
 
-    def __init__(self, *, chains: bool = True) -> None:
+    def __init__(self, *, chains: bool = True, pairs: bool = True) -> None:
         self._chains = chains
+        self._pairs = chains and pairs
         self._lock = threading.Lock()
         self._stored: dict[str, Context] = {}
         self._lanes: dict[int, dict[str | None, _Cached]] = {}  # By connection, then by lane.
@@ -61,6 +63,18 @@ class Memory:
             return request, _refusal(None, message, "input")
         return attrs.evolve(request, parent=parent if named is not None else None), None
 
+    def unpaired(self, request: Request) -> Event | None:
+        """
+        Return the error that refuses a create with a call or an output that stands alone, or None.
+
+        Warm-ups are held to it too (inferred).
+        """
+        if not self._pairs:
+            return None
+        parent = request.parent or Context()
+        message = parent.unpaired(items_of(request.body.get("input")))
+        return None if message is None else _refusal(None, message, "input")
+
     def find(self, response_id: str, request: Request) -> Context | None:
         """Return what a response stands for, if this request may continue it."""
         with self._lock:
@@ -76,6 +90,8 @@ class Memory:
         if not self._chains:
             yield from answer(request)
             return
+        # As the client sent it, whatever the rule makes of the body.
+        given = items_of(request.body.get("input"))
         output: list[Any] = []
         kept = False
         try:
@@ -86,7 +102,7 @@ class Memory:
                 elif kind == "response.output_item.done":
                     output.append(event.get("item"))
                 elif kind in _KEPT:
-                    self._commit(request, event.get("response") or {}, output)
+                    self._commit(request, given, event.get("response") or {}, output)
                     kept = True
                 yield event
         finally:
@@ -118,18 +134,14 @@ class Memory:
     def __repr__(self) -> str:
         return f"Memory({len(self._stored)} stored, {len(self._lanes)} connections)"
 
-    def _commit(self, request: Request, response: Event, done: list[Any]) -> None:
+    def _commit(self, request: Request, given: list[Any], response: Event, done: list[Any]) -> None:
         name = response.get("id")
         if not isinstance(name, str):
             return  # The rule made up events that are no response.
         said = response.get("output")
         output = said if isinstance(said, list) else done
-        left = left_by(output)
-        if left is not None:
-            context = Context(left)
-        else:
-            given = items_of(request.body.get("input"))
-            context = (request.parent or Context()).extended([*given, *output])
+        left, parent = left_by(output), request.parent or Context()
+        context = parent.extended([*given, *output]) if left is None else Context(left)
         with self._lock:
             if request.body.get("store") is not False:
                 self._stored[name] = context

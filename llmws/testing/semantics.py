@@ -36,6 +36,8 @@ class Semantics:
         most_names: How many names of lanes a connection may use in its life.
         chains: Whether a ``previous_response_id`` must name a response that the lane's cache or the store still has. A
             recording is played without.
+        pairs: Whether a create is refused whose context, the parent's and its own input, has a call without its output
+            or an output without its call. Nothing is looked at without ``chains``.
         steering: Whether running responses can be steered. A recording cannot.
         most_steers: How many steers may wait for one response.
         max_age: Seconds after which a connection takes no more creates, says so, and closes with 1001; None for never.
@@ -49,6 +51,7 @@ class Semantics:
     most_active: int = attrs.field(default=16, validator=_count(1))
     most_names: int = attrs.field(default=32, validator=_count(0))
     chains: bool = True
+    pairs: bool = True
     steering: bool = True
     most_steers: int = attrs.field(default=32, validator=_count(0))
     max_age: float | None = attrs.field(default=None)

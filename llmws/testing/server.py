@@ -42,8 +42,9 @@ class Server:
 
     It serves from the moment it is made until it is closed. Creates of one lane are answered in order, those of
     different lanes at the same time, within the API's limits. It caches and stores responses as the API does, so
-    ``previous_response_id`` must name one that it still has; warm-ups, steering and compaction work. No key is asked
-    for, and none is kept. Every method may be called from any thread.
+    ``previous_response_id`` must name one that it still has; a call must have its output, and an output its call;
+    warm-ups, steering and compaction work. No key is asked for, and none is kept. Every method may be called from any
+    thread.
 
     Args:
         recording: What to play: the path of a recording, a ``Recording``, or a list of server events. One part is
@@ -91,7 +92,9 @@ class Server:
         live = self._replay is None
         self._semantics = semantics or Semantics(chains=live, steering=live)
         player = self._replay or answering(rule or echo())
-        self._stage = Stage(player, delay=delay, chains=self._semantics.chains)
+        self._stage = Stage(
+            player, delay=delay, chains=self._semantics.chains, pairs=self._semantics.pairs
+        )
         self._ssl_context = ssl_context
         self._chunk_bytes = chunk_bytes
         self._listener = Listener(port)

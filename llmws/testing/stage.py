@@ -25,11 +25,14 @@ class Stage:
         rule: What answers.
         delay: Seconds between two events of an answer.
         chains: Whether ``previous_response_id`` is looked up.
+        pairs: Whether calls and outputs that stand alone are refused.
     """
 
-    def __init__(self, rule: Rule, *, delay: float = 0.0, chains: bool = True) -> None:
+    def __init__(
+        self, rule: Rule, *, delay: float = 0.0, chains: bool = True, pairs: bool = True
+    ) -> None:
         self.ledger = Ledger()
-        self.memory = Memory(chains=chains)
+        self.memory = Memory(chains=chains, pairs=pairs)
         self.errors: list[Exception] = []
         self._rule = rule
         self._delay = delay
@@ -112,6 +115,7 @@ class Stage:
             return [refusal] if refusal else through(self._rule(opened))
 
         request, refusal = self.memory.open(request)
+        refusal = refusal or self.memory.unpaired(request)
         if refusal:
             self._uncount(request)
         closed, events = _connection(request).closed, self.memory.keep(request, answer)

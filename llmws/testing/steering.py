@@ -14,9 +14,46 @@ from .semantics import Semantics
 from .steers import Steer, failed_steer, required_input
 
 
-__all__ = ["Performance"]
+__all__ = ["Performance", "Series"]
 
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
+
+
+class Series:
+    """
+    The numbers of one response's events; they are sent in the order of their numbers.
+
+    Steers are answered between the answer's events and behind them, and share its numbers (inferred from samples).
+
+    Args:
+        send: Writes an event; raises ``ConnectionError`` once it cannot.
+
+    Attributes:
+        lock: To be held around ``add`` and ``reply``; what they depend on may be looked up and changed under it.
+    """
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self.lock = threading.Lock()
+        self._send = send
+        self._number = -1
+        self._shift = 0
+
+    def __repr__(self) -> str:
+        return f"Series({self._number})"
+
+    def add(self, event: Event) -> None:
+        """Send an event of the answer, whose number does not know of replies."""
+        number = event.get("sequence_number")
+        if number is not None:
+            self._number = number + self._shift
+            event = {**event, "sequence_number": self._number} if self._shift else event
+        self._send(event)
+
+    def reply(self, event: Event) -> None:
+        """Send an event that is none of the answer's."""
+        self._number += 1
+        self._shift += 1
+        self._send({"type": event["type"], "sequence_number": self._number, **event})
 
 
 class Performance:
@@ -43,18 +80,15 @@ class Performance:
     ) -> None:
         self.request = request
         self.ended: str | None = None  # The type of the event that ended it.
+        self.series = Series(send)
         self._semantics = semantics
-        self._send = send
         self._begun = begun
         self._caused_by = list(caused_by)
         self._response: Event | None = None  # As response.created had it.
         self._draft = Draft()
         self._steers: list[Steer] = []
         self._count = 0  # Of steers accepted, for their ids.
-        # Steers are answered between the answer's events, and share its numbers.
-        self._lock = threading.Lock()
-        self._number = -1
-        self._shift = 0
+        self._lock = self.series.lock
 
     def __repr__(self) -> str:
         return f"Performance({self.id!r}, {len(self._steers)} steers, {self.ended or 'running'})"
@@ -112,11 +146,7 @@ class Performance:
                 self.ended = kind
                 output = (event.get("response") or {}).get("output")
                 self._draft.output = output if isinstance(output, list) else self._draft.output
-            number = event.get("sequence_number")
-            if number is not None:
-                self._number = number + self._shift
-                event = {**event, "sequence_number": self._number} if self._shift else event
-            self._send(event)
+            self.series.add(event)
 
     def _begin(self, event: Event) -> None:
         if self._response is None:
@@ -129,7 +159,7 @@ class Performance:
         with self._lock:
             code = self._why_not()
             if code is not None:
-                self._reply(
+                self.series.reply(
                     failed_steer(
                         {"previous_response_id": target}, given, code, f"Not steered: {code}."
                     )
@@ -140,7 +170,7 @@ class Performance:
             steer = Steer(name, target, given)
             # Before the client hears of it: what it does then must find the answer steered.
             self._steers.append(steer)
-            self._reply({"type": "response.steer.accepted", "steer": steer.label})
+            self.series.reply({"type": "response.steer.accepted", "steer": steer.label})
 
     def _why_not(self) -> str | None:
         body = self.request.body
@@ -175,7 +205,9 @@ class Performance:
             owed = required_input(self._draft.output)
             for steer in steers if owed else ():
                 fields = {"reason": "waiting_for_required_input", "required_input": owed}
-                self._reply({"type": "response.steer.pending", "steer": steer.label, **fields})
+                self.series.reply(
+                    {"type": "response.steer.pending", "steer": steer.label, **fields}
+                )
             return steers, bool(owed)
 
     def give_back(self, steers: Iterable[Steer], code: str, message: str) -> None:
@@ -185,13 +217,7 @@ class Performance:
 
     def _give_back(self, steers: Iterable[Steer], code: str, message: str) -> None:
         for steer in steers:
-            self._reply(failed_steer(steer.label, steer.input, code, message))
-
-    def _reply(self, event: Event) -> None:
-        """Write an event between those of the answer; the caller holds the lock."""
-        self._number += 1
-        self._shift += 1
-        self._send({"type": event["type"], "sequence_number": self._number, **event})
+            self.series.reply(failed_steer(steer.label, steer.input, code, message))
 
 
 def _closed_to_steers(ended: str) -> str:

@@ -32,7 +32,7 @@ from .request import Event, Request
 from .semantics import Semantics
 from .sockets import SharedSocket
 from .stage import Stage
-from .steering import Performance
+from .steering import Performance, Series
 from .steers import Steer, failed_steer, steer_fault, successor_of, with_steers
 
 
@@ -41,9 +41,9 @@ __all__ = ["WebSocket"]
 
 @attrs.frozen
 class _Over:
-    """What is left of a response that is over: where it ran, and why it can be steered no more."""
+    """What is left of a response that is over: its numbers, and why it can be steered no more."""
 
-    lane: str | None
+    series: Series
     code: str
 
 
@@ -276,7 +276,7 @@ class WebSocket:
         performance = Performance(request, self._semantics, send, begun, causes)
         self._stage.play(request, entry, performance.send, performance.events)
         if performance.id is not None:
-            self._responses[performance.id] = _Over(lane, performance.refusal_code())
+            self._responses[performance.id] = _Over(performance.series, performance.refusal_code())
         return performance
 
     def _after(self, performance: Performance) -> tuple[list[Steer], bool]:
@@ -306,7 +306,6 @@ class WebSocket:
         if isinstance(found, Performance) and fault is None:
             found.steer(target, given)
             return
-        lane = found.lane if found is not None else None
         if found is None:
             code, fault = "response_not_found", f"There is no response {target!r} here."
         elif fault is not None:
@@ -317,7 +316,12 @@ class WebSocket:
             assert isinstance(found, _Over)
             code, fault = found.code, f"The response {target!r} is over."
         failed = failed_steer({"previous_response_id": target}, given, code, fault)
-        self.send(_addressed({**failed, "sequence_number": 0}, lane))
+        if found is None:
+            # It is part of no answer, but the schema wants a number (this one is inferred).
+            self.send({**failed, "sequence_number": 0})
+            return
+        with found.series.lock:
+            found.series.reply(failed)
 
 
 def _addressed(event: Event, lane: str | None) -> Event:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 
 import attrs
 
@@ -99,10 +98,13 @@ class Desk:
     def conversation(self, **settings):
         return Conversation(self, {"model": "m"}, **settings)
 
-    def open_turn(self, continuation, *, timeouts=None, warm_up=False):
+    def limits(self, changes=None):
+        return Timeouts().but(changes)
+
+    def open_turn(self, continuation, *, timeouts, started_at):
         turn = Turn(
-            payload=b"", timeouts=Timeouts().but(timeouts), started_at=time.monotonic(), continuation=continuation
-        )  # fmt: skip
+            payload=b"", timeouts=timeouts, started_at=started_at, continuation=continuation
+        )
         self._send(turn, continuation)
         stream = Stream(turn, self, self)
         if self.script:
@@ -118,7 +120,7 @@ class Desk:
     def check_may_wait(self):
         pass
 
-    def post(self, *given):
+    def post(self, *given, started_at=None):
         if isinstance(given[0], Cancel):
             if not given[0].turn.ended:
                 self.finish(given[0].turn, "cancelled")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmws.errors import ConfigurationError
 from llmws.responses import calls as running
-from llmws.responses.calls import run_calls
+from llmws.responses.calls import Answering, Begun, left_to_caller, run_calls
 from llmws.responses.snapshot import Response
 from llmws.responses.tools import CustomTool, Tool, Toolbox
 from llmws.wire.monitor import Monitor
@@ -287,6 +287,141 @@ def test_an_interrupt_ends_the_waiting_at_once():
     assert second == []
 
 
+# Going on.
+
+
+def answering(begun, *tools, **options):
+    return Answering(Toolbox.of(tools), [call("a"), call("b", "g")], begun=begun, **options)
+
+
+def test_an_interrupted_wait_goes_on_and_begins_nothing_twice(monkeypatch):
+    ran, go_on = [], threading.Event()
+    begun = Begun()
+    tools = [
+        function(lambda: ran.append("f") or "F"),
+        function(lambda: ran.append("g") or go_on.wait(WAIT), "g"),
+    ]
+    waiting = answering(begun, *tools)
+    wait_for, strikes = begun.monitor.wait_for, [1]
+
+    def struck(arrived, deadline):
+        if len(ran) == 2 and strikes and strikes.pop():
+            raise KeyboardInterrupt
+        return wait_for(lambda: arrived() or len(ran) == 2, deadline)
+
+    monkeypatch.setattr(Monitor, "wait_for", lambda self, *given: struck(*given))
+    with pytest.raises(KeyboardInterrupt):
+        waiting.results()
+    monkeypatch.undo()
+    go_on.set()
+    assert waiting.results().outputs == [output("a", "F"), output("b", "true")]
+    assert sorted(ran) == ["f", "g"]
+    assert waiting.results() is waiting.results()
+
+
+def test_what_ctrl_c_struck_while_it_was_started_is_started_once(monkeypatch):
+    ran, strikes = [], [1]
+
+    class Struck(threading.Thread):
+        def start(self):
+            super().start()
+            if strikes:
+                strikes.pop()
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(running.threading, "Thread", Struck)
+    waiting = answering(Begun(), function(lambda: ran.append("f")), function(lambda: ran.append("g"), "g"))  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        waiting.results()
+    waiting.results()
+    assert sorted(ran) == ["f", "g"]
+
+
+def test_a_thread_that_comes_second_leaves_the_call_alone(monkeypatch):
+    ran, held = [], []
+
+    class Late(threading.Thread):
+        """Its first one starts, but does not get to run before the second one has."""
+
+        def start(self):
+            held.append(self)
+            if len(held) == 1:
+                raise KeyboardInterrupt
+            super().start()
+
+    monkeypatch.setattr(running.threading, "Thread", Late)
+    waiting = Answering(Toolbox.of([function(lambda: ran.append("f"))]), [call("a")])
+    with pytest.raises(KeyboardInterrupt):
+        waiting.results()
+    waiting.results()
+    super(Late, held[0]).start()
+    held[0].join(WAIT)
+    assert ran == ["f"]
+
+
+def test_what_was_begun_with_before_is_used_by_the_same_tool_alone():
+    ran = []
+    begun, tools = Begun(), [function(lambda: ran.append("f")), function(lambda: ran.append("g"), "g")]  # fmt: skip
+    first = answering(begun, *tools).results()
+    assert answering(begun, *tools).results().outputs == first.outputs
+    assert sorted(ran) == ["f", "g"]
+    answering(begun, tools[0], function(lambda: ran.append("other"), "g")).results()
+    assert sorted(ran) == ["f", "g", "other"]
+    begun.forget()
+    answering(begun, *tools).results()
+    assert sorted(ran) == ["f", "f", "g", "g", "other"]
+
+
+def test_a_limit_counts_for_what_was_begun_with_without_one():
+    go_on = threading.Event()
+    begun, tools = Begun(), [function(lambda: "F"), function(lambda: go_on.wait(WAIT), "g")]
+    threading.Thread(target=answering(begun, *tools).results, daemon=True).start()
+    results = answering(begun, *tools, timeout=0.2).results()
+    go_on.set()
+    assert [error.kind for error in results.errors] == ["timeout"]
+
+
+def test_an_approval_that_was_given_is_not_asked_for_again_after_an_interrupt():
+    asked = []
+
+    def approve(item):
+        asked.append(item.id)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return True
+
+    waiting = Answering(Toolbox.of([]), [approval("x"), approval("y")], approve_mcp=approve)
+    with pytest.raises(KeyboardInterrupt):
+        waiting.results()
+    assert [item["approve"] for item in waiting.results().outputs] == [True, True]
+    assert asked == ["x", "y", "y"]
+
+
+# What is too long.
+
+
+def test_the_longest_outputs_make_way_and_the_model_is_told():
+    tools = [function(lambda n: "x" * n), CustomTool("run", str)]
+    items = [call(str(n), arguments=f'{{"n": {n}}}') for n in (1000, 3000, 2000)]
+    waiting = Answering(Toolbox.of(tools), [*items, custom("c", text="short")])
+    before = sum(len(item["output"]) for item in waiting.results().outputs)
+    assert waiting.shorten(4000)
+    results = waiting.results()
+    assert before - sum(len(item["output"]) for item in results.outputs) >= 4000
+    assert [error.kind for error in results.errors] == ["output", "output"]
+    assert [error.call.id for error in results.errors] == ["3000", "2000"]
+    assert results.outputs[0] == output("1000", "x" * 1000)
+    assert "3,002 bytes, which is too long" in json.loads(results.outputs[1]["output"])["message"]
+
+
+def test_what_cannot_be_made_short_enough_stays_as_it_is():
+    waiting = Answering(Toolbox.of([function(lambda: "x" * 1000)]), [call("a")])
+    before = waiting.results()
+    assert not waiting.shorten(1000)
+    assert waiting.results() is before
+    assert before.outputs == [output("a", "x" * 1000)]
+
+
 # Ids.
 
 
@@ -365,11 +500,21 @@ def test_what_no_function_answers_is_left_to_the_caller():
     assert [item.raw for item in results.unanswered] == left
 
 
+def test_what_has_neither_a_tool_nor_an_approver_is_left_and_nobody_is_asked():
+    box = Toolbox.of([function(lambda: 1 / 0)])
+    items = [call("a"), call("b", "nobody"), approval(), {"type": "web_search_call", "id": "ws"}]
+    asked = []
+    assert [item.raw for item in left_to_caller(box, items, None)] == items[1:3]
+    assert [item.raw for item in left_to_caller(box, items, asked.append)] == items[1:2]
+    assert asked == []
+
+
 # Approvals.
 
 
 @pytest.mark.parametrize(
-    ("said", "approve"), [(True, True), (False, False), (None, False), ("no", False)]
+    ("said", "approve"),
+    [(True, True), (False, False), (None, False), ("no", False), (1, False)],
 )
 def test_only_true_approves(said, approve):
     asked = []
@@ -377,9 +522,20 @@ def test_only_true_approves(said, approve):
         [], [approval()], approve_mcp=lambda item: asked.append((item["name"], item.id)) or said
     )
     assert asked == [("rm", "mcpr_1")]
-    assert results.outputs == [
-        {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": approve}
-    ]
+    (answer,) = results.outputs
+    assert (answer["approval_request_id"], answer["approve"]) == ("mcpr_1", approve)
+    # What is neither yes nor no is not taken for no in silence.
+    kind = type(said).__name__
+    words = f"TypeError: approve_mcp returned {kind}, not True or False"
+    told = [] if isinstance(said, bool) else [words]
+    assert [error.message for error in results.errors] == told
+    assert answer.get("reason") == (told[0] if told else None)
+
+
+@pytest.mark.parametrize("approve", [True, "yes", 3])
+def test_who_cannot_be_asked_is_refused(approve):
+    with pytest.raises(ConfigurationError, match="approve_mcp"):
+        run_calls([], [], approve_mcp=approve)
 
 
 def test_approvals_are_asked_for_on_the_callers_thread_and_raising_is_no_approval():

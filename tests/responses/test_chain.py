@@ -50,7 +50,7 @@ def test_a_turn_takes_the_place_of_a_warm_up_on_the_same_lane():
 
 def test_a_turn_that_began_without_a_parent_has_none_to_lose():
     chain = Chain()
-    chain.give_up(TurnRecord(None, None, Sent("full", "first turn", 1, 1, 0)))
+    chain.give_up(TurnRecord(None, None, Sent("full", "first turn", 1, 1, 0)), was_sent=True)
     assert chain.begin(SETTINGS, ()).why_full == "first turn"
 
 

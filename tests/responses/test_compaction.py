@@ -13,13 +13,18 @@ def test_the_request_has_model_instructions_and_every_item():
         "model": "m", "instructions": "Be brief.", "input": [{"a": 1}]
     }  # fmt: skip
     assert "instructions" not in compaction_request(
-        Settings.of({"model": "m", "instructions": None}), []
+        Settings.of({"model": "m", "instructions": None}), [b'{"a":1}']
     )
 
 
 def test_there_is_no_request_without_a_model():
     with pytest.raises(ConfigurationError, match="No model"):
-        compaction_request(Settings.of({}), [])
+        compaction_request(Settings.of({}), [b'{"a":1}'])
+
+
+def test_there_is_no_request_without_items():
+    with pytest.raises(ConfigurationError, match="nothing to compact"):
+        compaction_request(Settings.of({"model": "m"}), [])
 
 
 def test_the_output_is_taken_as_it_is():

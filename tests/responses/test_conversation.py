@@ -27,7 +27,8 @@ def desk():
 
 
 def sent(chat):
-    return [(turn.sent.kind, turn.sent.reason) for turn in chat.turns]
+    turns = chat if isinstance(chat, list) else chat.turns
+    return [(turn.sent.kind, turn.sent.reason) for turn in turns]
 
 
 def inputs(desk):
@@ -175,6 +176,20 @@ def test_a_turn_that_was_never_sent_costs_nothing(desk):
     desk.finish(stream._turn, "lost")
     ask(desk, chat, "c")
     assert (chat.turns[1].sent, chat.turns[2].sent.kind) == (None, "delta")
+
+
+def test_a_steered_turn_that_breaks_costs_a_full_one(desk):
+    chat = desk.conversation()
+    ask(desk, chat, "a")
+    stream = chat.stream("b")
+    desk.finish(stream._turn, output=[said("B", "msg_b")])
+    (first,) = desk.legs(stream._turn)
+    broken = Response.from_wire({"id": "resp_s", "status": "failed"})
+    legs, desk.legs = desk.legs, lambda turn: [first, Leg([user("Shorter.")], broken)]
+    assert [turn.sent is None for turn in chat.turns] == [False, False, True]
+    desk.legs = legs
+    ask(desk, chat, "c")
+    assert sent(chat.turns[-1:])[0] == ("full", "parent lost by an error")
 
 
 def test_an_incomplete_response_is_part_of_the_conversation(desk):
@@ -348,7 +363,13 @@ def test_the_bytes_of_a_fork_are_those_of_its_source(desk):
     chat = desk.conversation()
     ask(desk, chat, "a")
     fork = chat.fork()
-    assert all(map(lambda a, b: a is b, chat._chain.transcript.items, fork._chain.transcript.items))
+    assert all(
+        map(
+            lambda a, b: a is b,
+            chat._course.chain.transcript.items,
+            fork._course.chain.transcript.items,
+        )
+    )
 
 
 def test_a_fork_made_while_a_turn_runs_starts_before_it(desk):
@@ -467,8 +488,11 @@ def test_a_conversation_kept_short_by_compaction_keeps_little(desk):
         ask(desk, chat, "x", output=[compaction(number), said("y", f"msg_{number}")])
         desk.creates.clear()
     assert len(chat.items) == 2
-    pending = chat._chain.pending
-    assert max(map(len, (pending._seen, pending._calls, pending._outputs, chat._chain.marks))) < 5
+    pending = chat._course.chain.pending
+    assert (
+        max(map(len, (pending._seen, pending._calls, pending._outputs, chat._course.chain.marks)))
+        < 5
+    )
     assert len(chat.turns) == 1000
     assert chat.usage.total_tokens == 7 * 1100
 
@@ -634,9 +658,9 @@ def test_who_comes_late_with_an_outcome_does_not_lose_the_next_turn(desk):
 def test_a_turn_is_let_go_once_it_was_taken_in(desk):
     chat = desk.conversation()
     ask(desk, chat, "a")
-    assert chat._running is not None
+    assert chat._course.running is not None
     assert chat.response_id == "resp_1"
-    assert chat._running is None
+    assert chat._course.running is None
 
 
 # Waiting.
@@ -647,7 +671,7 @@ def test_a_turn_waits_for_the_one_before(desk):
     first = chat.stream("a")
     waiting = threading.Thread(target=ask, args=(desk, chat, "b"), daemon=True)
     waiting.start()
-    until(lambda: chat._claimed_by is None and first._turn.inbox._monitor._waiting)
+    until(lambda: chat._course._claimed_by is None and first._turn.inbox._monitor._waiting)
     assert len(desk.creates) == 1
     desk.finish(first._turn)
     waiting.join(10)
@@ -735,7 +759,7 @@ def test_ctrl_c_while_an_answer_is_taken_in_loses_and_doubles_nothing(desk, monk
     chat = desk.conversation()
     ask(desk, chat, "a")
     ask(desk, chat, "b", output=[said("B", "msg_b"), call("c")])
-    chain, strikes = chat._chain, []
+    chain, strikes = chat._course.chain, []
     for name in ("_extend", "_follow"):
         real = getattr(chain, name)
 
@@ -792,10 +816,10 @@ def test_a_turn_waits_while_another_thread_opens_one(desk):
     desk.open_turn = open_turn
     first = threading.Thread(target=chat.create, args=("a",), daemon=True)
     first.start()
-    until(lambda: chat._claimed_by == first.ident)
+    until(lambda: chat._course._claimed_by == first.ident)
     second = threading.Thread(target=chat.create, args=("b",), daemon=True)
     second.start()
-    until(lambda: chat._monitor._waiting)
+    until(lambda: chat._course._monitor._waiting)
     may_open.set()
     first.join(10)
     second.join(10)
@@ -828,6 +852,29 @@ def test_a_turn_without_a_model_is_refused(desk):
     with pytest.raises(ConfigurationError, match="No model"):
         Conversation(desk).stream("a")
     assert desk.creates == []
+
+
+def test_a_model_that_is_no_name_is_called_what_it_is(desk):
+    with pytest.raises(ConfigurationError, match="model is 5: give the name of a model"):
+        desk.conversation().stream("a", model=5)
+    assert desk.creates == []
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("timeouts", r"stream\(\), create\(\) or run\(\), or to Session"),
+        ("tool_timeout", r"run\(\)"),
+        ("max_turns", r"run\(\)"),
+        ("approve_mcp", r"run\(\)"),
+    ],
+)
+def test_arguments_of_turns_and_runs_are_no_fields_of_requests(desk, name, place):
+    with pytest.raises(ConfigurationError, match=f"cannot take '{name}': give it to .*{place}"):
+        desk.conversation(**{name: 5})
+    if name != "timeouts":
+        with pytest.raises(ConfigurationError, match=f"cannot take '{name}': give it to .*{place}"):
+            desk.conversation().stream("a", **{name: 5})
 
 
 def test_a_turn_that_no_message_can_carry_is_refused_and_a_long_history_is_not(desk):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
+import logging
 import socket
 import threading
 import time
@@ -16,14 +18,21 @@ from llmws.errors import (
     ConfigurationError,
     ConnectError,
     ConnectTimeout,
+    FirstEventTimeout,
+    IdleTimeout,
     RateLimitError,
     RemoteProtocolError,
+    StreamCancelledError,
+    StreamInterruptedError,
+    TotalTimeout,
 )
+from llmws.responses import http
 from llmws.responses.http import post_json
 from llmws.secret import Secret
 from llmws.testing import Server
 from llmws.timeouts import Timeouts
 from llmws.wire.endpoint import Endpoint
+from tests.responses.acting import until
 
 
 KEY = "sk-canary-0123456789abcdef"
@@ -157,9 +166,10 @@ def test_an_answer_that_is_no_object_is_a_breach(answering, body):
         post_json(endpoint_at(base_url), "/responses/compact", {}, TIMEOUTS)
 
 
-def test_a_redirect_is_not_followed(answering):
-    base_url, _ = answering(canned(302, b"", "Location: http://127.0.0.1:1/\r\n"))
-    with pytest.raises(RemoteProtocolError):
+@pytest.mark.parametrize("body", [b"", b'{"output":[{}]}'])
+def test_a_redirect_is_not_followed(answering, body):
+    base_url, _ = answering(canned(302, body, "Location: http://127.0.0.1:1/\r\n"))
+    with pytest.raises(RemoteProtocolError, match="redirects are not followed"):
         post_json(endpoint_at(base_url), "/responses/compact", {}, TIMEOUTS)
 
 
@@ -167,16 +177,291 @@ def test_a_server_that_is_not_there_is_no_connection():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     endpoint = endpoint_at(f"http://127.0.0.1:{port}/v1")
-    with pytest.raises(ConnectError, match="failed: ConnectionError") as caught:
+    with pytest.raises(ConnectError, match="No connection to") as caught:
         post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
     assert caught.value.__cause__ is None
 
 
-def test_a_server_that_says_nothing_is_not_waited_for():
+# Limits, and what breaks.
+
+
+@pytest.fixture
+def playing():
+    """Return a function that serves one connection by a script, and gives the endpoint of it."""
+    over, listeners, threads = threading.Event(), [], []
+
+    def serve(script, **options):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def once():
+            # The client may be gone at any time.
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                script(connection, over)
+
+        threads.append(threading.Thread(target=once, daemon=True))
+        threads[-1].start()
+        return endpoint_at(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", **options)
+
+    yield serve
+    over.set()
+    for listener in listeners:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    for thread in threads:
+        thread.join(5)
+
+
+def after(*pieces, pause=0.0, forever=False):
+    """Return a script that reads the request, sends pieces with pauses between them, and hangs up."""
+
+    def script(connection, over):
+        data = b""
+        while not data.endswith(b"}"):
+            data += connection.recv(65_536)
+        for piece in pieces:
+            connection.sendall(piece)
+            over.wait(pause)
+        if forever:
+            over.wait(10)
+
+    return script
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+LONG = OK + b"Content-Length: 40\r\n\r\n"
+DRIP = [b" "] * 40
+
+
+def failed(endpoint, kind, limits=None, body=None, **options):
+    """Post, see it fail, and return the error and how many seconds that took."""
+    began = time.monotonic()
+    with pytest.raises(kind) as caught:
+        post_json(endpoint, "/responses/compact", body or {}, TIMEOUTS.but(limits), **options)
+    assert type(caught.value) is kind
+    assert KEY not in str(caught.value)
+    return caught.value, time.monotonic() - began
+
+
+def facts(error):
+    return error.state, error.may_have_been_billed
+
+
+def test_a_server_that_takes_the_request_and_says_nothing_is_not_waited_for(playing):
+    error, seconds = failed(playing(after(forever=True)), FirstEventTimeout, {"first_event": 0.1})
+    assert facts(error) == ("sent", True)
+    assert seconds < 3
+    assert "within 0.1 s" in str(error)
+
+
+def test_a_head_that_drips_is_held_to_the_limit_of_its_beginning(playing):
+    script = after(OK[:5], *[bytes([byte]) for byte in OK[5:]], pause=0.05, forever=True)
+    error, seconds = failed(playing(script), FirstEventTimeout, {"first_event": 0.3})
+    assert facts(error) == ("sent", True)
+    assert seconds < 3
+
+
+def test_an_answer_that_stops_is_held_to_the_limit_between_two_pieces(playing):
+    error, seconds = failed(playing(after(LONG, b" ", forever=True)), IdleTimeout, {"idle": 0.1})
+    assert facts(error) == ("output", True)
+    assert seconds < 3
+
+
+def test_an_answer_that_drips_is_held_to_the_limit_of_the_whole(playing):
+    script = after(LONG, *DRIP, pause=0.1)
+    error, seconds = failed(playing(script), TotalTimeout, {"idle": 1.0, "total": 0.5})
+    assert facts(error) == ("output", True)
+    assert seconds < 3
+
+
+def test_without_a_total_limit_the_others_together_hold(playing):
+    limits = {"connect": 0.2, "first_event": 0.2, "idle": 0.2}
+    error, seconds = failed(playing(after(LONG, *DRIP, pause=0.1)), TotalTimeout, limits)
+    assert "within 0.6 s" in str(error)
+    assert seconds < 3
+
+
+def test_without_limits_an_answer_may_take_its_time(playing):
+    limits = Timeouts(connect=None, first_event=None, idle=None)
+    endpoint = playing(after(LONG, *[b" "] * 5, b" " * 33 + b"{}", pause=0.05))
+    assert post_json(endpoint, "/responses/compact", {}, limits) == {}
+
+
+def test_a_wait_before_counts_in_the_total_limit_alone(playing):
+    endpoint = playing(after(canned(200, b"{}")))
+    started_at = time.monotonic() - 1000
+    assert post_json(endpoint, "/responses/compact", {}, TIMEOUTS, started_at=started_at) == {}
+
+
+def test_the_total_limit_counts_from_when_it_is_told(playing):
+    error, seconds = failed(
+        playing(after(forever=True)),
+        TotalTimeout,
+        {"total": 100},
+        started_at=time.monotonic() - 99.9,
+    )
+    assert seconds < 3
+    error, _ = failed(
+        playing(after(forever=True)), TotalTimeout, {"total": 1}, started_at=time.monotonic() - 2
+    )
+    assert facts(error) == ("queued", False)
+
+
+@pytest.mark.parametrize("asked", ["credentials", "ask_headers"])
+def test_a_callable_that_hangs_is_held_to_the_limit_of_the_dial(asked):
+    over = threading.Event()
+    endpoint = Endpoint.build("http://127.0.0.1:9/v1/responses", **{asked: lambda: over.wait(10)})
+    _, seconds = failed(endpoint, ConnectTimeout, {"connect": 0.1})
+    over.set()
+    assert seconds < 3
+
+
+@pytest.mark.parametrize("asked", ["credentials", "ask_headers"])
+def test_what_a_callable_raises_passes_through(asked):
+    endpoint = Endpoint.build("http://127.0.0.1:9/v1/responses", **{asked: lambda: 1 / 0})
+    with pytest.raises(ZeroDivisionError):
+        post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
+
+
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "state"),
+    [
+        ([], "sent"),
+        ([b"HTTP/1"], "sent"),
+        ([LONG, b'{"a":'], "output"),
+        ([CHUNKED, b'5\r\n{"a":\r\n'], "output"),
+        ([CHUNKED, b'5\r\n{"a'], "output"),
+    ],
+    ids=["nothing", "half a line", "length", "chunks", "within a chunk"],
+)
+def test_an_answer_that_breaks_off_is_an_interruption(playing, pieces, state):
+    kind = RemoteProtocolError if pieces == [b"HTTP/1"] else StreamInterruptedError
+    error, _ = failed(playing(after(*pieces)), kind)
+    assert facts(error) == (state, True)
+
+
+def test_an_answer_in_chunks_and_one_after_a_hundred_are_read(playing):
+    endpoint = playing(after(CHUNKED, b'5\r\n{"a":\r\n2;x\r\n1}\r\n0\r\nX: y\r\n\r\n'))
+    assert post_json(endpoint, "/responses/compact", {}, TIMEOUTS) == {"a": 1}
+    endpoint = playing(after(b"HTTP/1.1 100 Continue\r\n\r\n", canned(200, b'{"a":1}')))
+    assert post_json(endpoint, "/responses/compact", {}, TIMEOUTS) == {"a": 1}
+    endpoint = playing(after(OK + b'\r\n{"a":1}'))
+    assert post_json(endpoint, "/responses/compact", {}, TIMEOUTS) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [OK + b"Content-Length: 1001\r\n\r\n", CHUNKED + b"10001\r\n" + b"x" * 0x10001],
+    ids=["told", "not"],
+)
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(playing, monkeypatch, answer):
+    monkeypatch.setattr(http, "_MOST_BYTES", 1000)
+    error, _ = failed(playing(after(answer, forever=True)), RemoteProtocolError, {"idle": 5})
+    assert "more than 1,000 bytes" in str(error)
+    assert error.may_have_been_billed
+
+
+def test_an_answer_as_long_as_allowed_is_read(playing, monkeypatch):
+    monkeypatch.setattr(http, "_MOST_BYTES", 1000)
+    endpoint = playing(after(canned(200, b'{"a":1}'.ljust(1000))))
+    assert post_json(endpoint, "/responses/compact", {}, TIMEOUTS) == {"a": 1}
+
+
+def test_a_server_that_refuses_before_it_has_read_all_is_heard(playing):
+    def script(connection, over):
+        connection.sendall(canned(413, b'{"error":{"message":"Too long."}}'))
+        connection.shutdown(socket.SHUT_WR)
+        over.wait(0.2)
+        while connection.recv(65_536):
+            pass
+
+    def unread(connection, over):
+        connection.recv(10)
+        connection.sendall(canned(413, b'{"error":{"message":"Too long."}}'))
+
+    for each in (script, unread):
+        error, _ = failed(playing(each), APIError, body={"input": "x" * 2**24})
+        assert (error.status, error.message) == (413, "Too long.")
+        assert facts(error) == ("sent", False)
+
+
+def test_a_request_that_the_server_did_not_take_whole_cannot_have_been_billed(playing):
+    error, _ = failed(
+        playing(lambda connection, over: connection.recv(10)),
+        StreamInterruptedError,
+        body={"input": "x" * 2**22},
+    )
+    assert facts(error) == ("sent", False)
+
+
+def test_a_request_that_the_server_does_not_read_is_held_to_the_limit_of_the_whole(playing):
+    body, limits = {"input": "x" * 2**24}, {"total": 0.5}
+    error, seconds = failed(
+        playing(lambda connection, over: over.wait(10)), TotalTimeout, limits, body=body
+    )
+    assert facts(error) == ("sent", False)
+    assert seconds < 3
+
+
+def threads():
+    return [each for each in threading.enumerate() if each.name == "llmws-responses-post"]
+
+
+@pytest.mark.parametrize("body", [{}, {"input": "x" * 2**24}], ids=["read", "not read"])
+def test_a_session_that_is_closed_ends_the_wait_and_the_request(playing, body):
+    until(lambda: not threads())
+    reading = after(forever=True) if not body else lambda connection, over: over.wait(10)
+    closed = threading.Event()
+    timer = threading.Timer(0.1, closed.set)
+    timer.start()
+    limits = {"connect": 60, "first_event": 60}
+    error, seconds = failed(
+        playing(reading), StreamCancelledError, limits, body, closed=closed.is_set
+    )
+    assert facts(error) == ("sent", not body)
+    assert seconds < 3
+    began = time.monotonic()
+    until(lambda: not threads())
+    assert time.monotonic() - began < 3
+    timer.join()
+
+
+def test_no_key_is_logged(answering, caplog):
+    caplog.set_level(logging.DEBUG)
+    base_url, asked = answering(canned(200, b"{}"))
+    endpoint = Endpoint.build(f"{base_url}/responses?api-key={KEY}")
+    post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
+    assert KEY.encode() in asked[0]
+    assert KEY not in caplog.text
+
+
+def test_it_goes_through_the_proxy_that_the_socket_would_take(monkeypatch):
+    asked = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        endpoint = endpoint_at(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-        with pytest.raises(ConnectTimeout, match="in time"):
-            post_json(endpoint, "/responses/compact", {}, TIMEOUTS.but({"first_event": 0.05}))
+
+        def once():
+            with listener.accept()[0] as connection:
+                asked.append(connection.recv(65_536))
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                asked.append(connection.recv(65_536))
+                connection.sendall(canned(200, b'{"by":"proxy"}'))
+
+        thread = threading.Thread(target=once, daemon=True)
+        thread.start()
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        endpoint = endpoint_at("http://api.example:80/v1", allow_insecure=True)
+        assert post_json(endpoint, "/responses/compact", {}, TIMEOUTS) == {"by": "proxy"}
+        thread.join(5)
+    assert asked[0].startswith(b"CONNECT api.example:80 ")
+    assert KEY.encode() not in asked[0]
+    assert asked[1].startswith(b"POST /v1/responses/compact HTTP/1.1\r\n")
+
+
+# Where it goes.
 
 
 def test_certificates_are_verified_as_the_sockets_are(tls):

@@ -253,3 +253,11 @@ def test_values_survive_pickling_and_are_not_hashable():
 @given(st.binary())
 def test_an_image_gives_back_every_byte(data):
     assert Image(base64.b64encode(data).decode()).data == data
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [('{"a": [1, 2', {"a": [1]}), ('{"a": 1}', {"a": 1}), ("", None), ("x", None)],
+)
+def test_the_arguments_so_far_are_what_can_be_read_of_them(text, value):
+    assert ToolCall("c", "i", "f", None, text).partial_arguments == value

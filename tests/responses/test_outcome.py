@@ -91,6 +91,15 @@ def test_a_steered_turn_is_its_responses_with_the_steering_between_them():
     assert second.anchor.response_id == "resp_2"
 
 
+def test_only_the_first_response_of_a_steered_turn_was_sent_for():
+    steered = response(status="incomplete", incomplete_details={"reason": "steered"})
+    legs = [Leg((), steered), Leg([user("Shorter.")], response("resp_2", status="failed"))]
+    assert [record.sent for _, record in outcome_of(running(), legs)] == [SENT, None]
+    broken = outcome_of(running(StreamInterruptedError("x")), legs[:1])
+    assert [record.sent for _, record in broken] == [SENT, None]
+    assert outcome_of(running(StreamInterruptedError("x")), [])[0][1].sent == SENT
+
+
 def test_a_turn_that_broke_after_a_response_keeps_that_one():
     (first, _), (second, record) = outcome_of(
         running(StreamInterruptedError("x")), [Leg((), response())]

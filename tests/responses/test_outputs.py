@@ -69,6 +69,25 @@ def test_what_cannot_be_sent_is_an_error_of_the_call(value):
     assert error.exception is not None
 
 
+class Odd(list):
+    def __bool__(self):
+        raise LookupError("odd")
+
+
+def test_what_raises_when_it_is_read_is_an_error_of_the_call():
+    error = answered(CALL, lambda: Odd([1]))
+    assert (error.kind, str(error.exception)) == ("output", "odd")
+    assert error.message == "The tool returned Odd, which cannot be sent: odd"
+
+
+def test_a_coroutine_is_told_of_and_closed():
+    async def later():
+        return 1
+
+    error = answered(CALL, lambda: later())
+    assert (error.kind, "asynchronous" in error.message) == ("output", True)
+
+
 def test_what_a_tool_raises_is_told_without_traceback_and_keys():
     def run():
         raise LookupError("no city for sk-proj-0123456789abcdefghijABCDEFGHIJ")

@@ -156,6 +156,14 @@ async def asynchronous(a: int):
     pass
 
 
+def of_two_lists(a: int, b: list[int] | set[int]):
+    pass
+
+
+def of_two_classes(a: int, b: list[Shop]):
+    pass
+
+
 @pytest.mark.parametrize(
     ("fn", "words"),
     [
@@ -164,6 +172,8 @@ async def asynchronous(a: int):
         (bare, "'a' has no type"),
         (Shop.price, r"tool\(instance\.method\)"),
         (of_objects, "object"),
+        (of_two_lists, "tool 'f': parameter 'b': .*more than one array-like"),
+        (of_two_classes, r"tool 'f': parameter 'b': list\[.*Shop\] has no JSON schema"),
         (of_nobody, "Nobody.*importable"),
         (asynchronous, "asynchronous"),
     ],
@@ -201,6 +211,69 @@ def test_a_docstring_is_text_and_parameters():
         "Look a city up.\n\nIn the atlas: slowly.",
         {"city": "Where, more: words.", "days": "How many.", "rest": "The rest."},
     )
+
+
+def test_a_docstring_may_have_the_form_of_numpy():
+    def fn():
+        """
+        Look a city up.
+
+        Notes of mine
+        -------------
+        stay.
+
+        Parameters
+        ----------
+        city : str
+            Where,
+            more: words.
+
+        days, hours : int, optional
+            How many.
+        *rest
+            The rest.
+        bare : int
+
+        Returns
+        -------
+        city : str
+            Not this one.
+
+        Other Parameters
+        ----------------
+        unit : {'m', 'ft'}
+            In what.
+        """
+
+    assert described(fn) == (
+        "Look a city up.\n\nNotes of mine\n-------------\nstay.",
+        {
+            "city": "Where, more: words.", "days": "How many.", "hours": "How many.", "rest": "The rest.",
+            "bare": "", "unit": "In what.",
+        },
+    )  # fmt: skip
+
+
+def test_a_docstring_may_have_the_form_of_sphinx():
+    def fn():
+        """
+        Look a city up: slowly.
+
+        :param city: Where,
+            more: words.
+        :type city: str
+        :param int days: How many.
+        :param dict[str, int] table: Of what.
+        :keyword *rest: The rest.
+        :param bare:
+        :returns: city: not this one.
+        :raises KeyError: or this.
+        """
+
+    assert described(fn) == (
+        "Look a city up: slowly.",
+        {"city": "Where, more: words.", "days": "How many.", "table": "Of what.", "rest": "The rest.", "bare": ""},
+    )  # fmt: skip
 
 
 def test_a_docstring_may_be_missing_or_begin_with_a_section():

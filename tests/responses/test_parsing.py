@@ -68,6 +68,21 @@ def test_a_class_is_made_of_its_fields_and_null_stands_for_a_default():
     assert text_format_of(Plain)["schema"]["required"] == ["km", "day", "n"]
 
 
+@dataclasses.dataclass
+class Picky:
+    n: int
+
+    def __post_init__(self):
+        raise KeyError("odd")
+
+
+def test_whatever_a_class_raises_is_an_error_of_the_value():
+    pytest.importorskip("msgspec")
+    with pytest.raises(ValueError, match="KeyError: 'odd'") as caught:
+        parse_text('{"n": 1}', Picky)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
 def test_a_type_that_cannot_be_made_is_a_configuration_error():
     pytest.importorskip("msgspec")
     with pytest.raises(ConfigurationError, match="cannot be made"):

@@ -3,7 +3,7 @@
 import pytest
 
 from llmws.errors import ConfigurationError
-from llmws.responses.pending import Pending
+from llmws.responses.pending import Pending, waiting_calls
 from llmws.responses.replay import input_items
 from tests.responses.chatting import call, output, said, user
 
@@ -141,3 +141,14 @@ def test_a_copy_goes_its_own_way():
     pending.note(*input_items([output("c")]))
     assert admitted(pending, user("on")) == [user("on")]
     assert admitted(twin, output("c", "else")) == [output("c", "else")]
+
+
+@pytest.mark.parametrize(("asked", "answer"), CALLS, ids=lambda item: item["type"])
+def test_the_calls_that_wait_are_found_whatever_came_before(asked, answer):
+    name = next(iter(transcript(asked).owed))
+    later = {**asked, "name": "later"}
+    items = [user("x"), asked, call("other"), answer, output("other"), later, call("more")]
+    assert waiting_calls(items, {name}) == [later]
+    assert waiting_calls(items, {name, "more"}) == [later, call("more")]
+    assert waiting_calls([*items, answer], {name}) == []
+    assert waiting_calls([later, {**later, "name": "latest"}], {name}) == [later]

@@ -11,7 +11,7 @@ import types
 import pytest
 
 import llmws
-from llmws.responses import conversation as conversations
+from llmws.responses import course as courses
 from llmws.responses import lanes as routers
 from llmws.responses import rotation
 from llmws.testing import FaultProxy, Semantics, Server, rules
@@ -195,7 +195,7 @@ def test_a_forgotten_conversation_is_not_moved():
 @pytest.mark.parametrize("looked_at", [False, True])
 def test_a_turn_that_took_longer_than_the_window_counts_from_its_end(looked_at, monkeypatch):
     with talking(warm_window=60) as (server, session, conversation):
-        clock_of(monkeypatch, conversations, -100)
+        clock_of(monkeypatch, courses, -100)
         conversation.create("long ago")
         if looked_at:
             assert len(conversation.items) == 2
@@ -214,7 +214,7 @@ def test_what_was_not_in_use_lately_is_not_moved_and_what_runs_is(monkeypatch):
         other.create("running")
         stream = other.stream("further")
         until(lambda: len(server.ledger.requests) == 3)
-        for module in (conversations, rotation):
+        for module in (courses, rotation):
             clock_of(monkeypatch, module, 100)
         rotate(session)
         rotated(session)

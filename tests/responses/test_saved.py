@@ -1,13 +1,14 @@
 """A conversation lives on in another process, from plain JSON without keys."""
 
 import copy
+import hashlib
 import json
 
 import pytest
 
 from llmws.errors import ConfigurationError
 from llmws.responses.conversation import Conversation
-from tests.responses.chatting import Desk, ask, call, output, said, user
+from tests.responses.chatting import Desk, ask, call, output, said, steer, user
 
 
 KEY = "sk-canary-0123456789abcdef"
@@ -44,6 +45,100 @@ def test_what_only_a_connection_had_is_sent_in_full(desk):
         ("full", "first turn"), ("full", "restored")
     ]  # fmt: skip
     assert desk.refused == 0
+
+
+def edits():
+    """Return ways to edit saved items by hand."""
+
+    def put(data):
+        data["items"].append(user("and in French"))
+
+    def change(data):
+        data["items"][0]["content"] = "[removed]"
+
+    def add(data):
+        data["items"][0]["novel"] = None
+
+    def swap(data):
+        data["items"].reverse()
+
+    def cut(data):
+        del data["items"][-1]
+
+    return [put, change, add, swap, cut]
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("edit", edits(), ids=lambda edit: edit.__name__)
+def test_items_that_were_edited_by_hand_are_what_counts(desk, edit, store):
+    chat = desk.conversation(store=store)
+    ask(desk, chat, "a")
+    data = json.loads(json.dumps(chat.to_dict()))
+    edit(data)
+    desk.drop_connection()
+    chat = Conversation.from_dict(data, session=desk)
+    assert (chat.items, chat.response_id) == (data["items"], None)
+    with pytest.raises(ConfigurationError, match="no part of the transcript"):
+        chat.truncate_to(chat.turns[0])
+    create = ask(desk, chat, "b")
+    assert (chat.turns[1].sent.kind, chat.turns[1].sent.reason) == ("full", "history edited")
+    assert create.context == [*data["items"], user("b")]
+
+
+def test_what_a_database_makes_of_json_is_no_edit(desk):
+    chat = desk.conversation()
+    item = {
+        **user("é\u2028\U0001f600"),
+        "a": {"z": 1.0, "b": [1.5, -0.0, 1e22, 10**18, None, True]},
+    }
+    ask(desk, chat, [item])
+
+    def stirred(value):
+        if isinstance(value, dict):
+            return {name: stirred(value[name]) for name in sorted(value, reverse=True)}
+        if isinstance(value, list):
+            return [stirred(each) for each in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    data = json.loads(json.dumps(chat.to_dict()))
+    for twin in (data, stirred(data), json.loads(json.dumps(data, ensure_ascii=False, indent=2))):
+        desk.drop_connection()
+        again = Conversation.from_dict(twin, session=desk)
+        assert again.to_dict()["digest"] == data["digest"]
+        ask(desk, again, "b")
+        assert again.turns[1].sent.reason == "parent stored"
+
+
+def test_the_digest_is_the_same_in_every_process_and_version(desk):
+    chat = desk.conversation()
+    assert chat.to_dict()["digest"] == "e3b0c44298fc1c149afbf4c8996fb924"
+    chat.replace_items([{"b": 1.0, "a": "é"}])
+    assert chat.to_dict()["digest"] == hashlib.sha256(b'{"a":"\\u00e9","b":1}\n').hexdigest()[:32]
+
+
+def test_a_number_or_a_truth_that_changed_is_an_edit(desk):
+    digests = set()
+    for value in (1, 2, 1.5, "1", True, None, [1], [[1]]):
+        chat = desk.conversation()
+        chat.replace_items([{"a": value}])
+        digests.add(chat.to_dict()["digest"])
+    assert len(digests) == 8
+
+
+def test_a_steer_that_waited_is_restored_as_part_of_what_was_said(desk):
+    chat = desk.conversation()
+    steer(desk, chat.stream("a"), "Shorter.", "c")
+    chat = moved(chat, desk)
+    create = ask(desk, chat, [output("c")])
+    assert create.body["input"][-2:] == [user("Shorter."), output("c")]
+    assert (chat.turns[1].sent.kind, chat.turns[1].sent.reason) == ("full", "restored")
+
+
+@pytest.mark.parametrize("session", [None, "x", 5])
+def test_there_is_no_conversation_without_a_session(desk, session):
+    data = desk.conversation().to_dict()
+    with pytest.raises(ConfigurationError, match=r"session is of type \w+: give the Session"):
+        Conversation.from_dict(data, session=session)
 
 
 def test_a_setting_that_changed_between_the_processes_is_noticed(desk):
@@ -126,6 +221,7 @@ DAMAGES = [
     (lambda data: data["usage"].pop("input_tokens"), r"\['input_tokens'\] is of type NoneType"),
     (lambda data: data["parent"].update(stored="yes"), r"data\['parent'\]\['stored'\] is of type str"),
     (lambda data: data["parent"].pop("response_id"), r"\['response_id'\] is of type NoneType"),
+    (lambda data: data.pop("digest"), r"data\['digest'\] is of type NoneType"),
     (lambda data: data.update(response_id=1), r"data\['response_id'\] is of type int"),
     (lambda data: data["settings"].update(nonsense=object()), r"nonsense cannot be sent as JSON"),
     (lambda data: data["settings"].update(stream=True), r"cannot take 'stream'"),

@@ -86,3 +86,15 @@ def test_the_model_is_known_or_missing():
 
 def test_a_repr_names_fields_and_shows_no_values():
     assert repr(Settings.of({"model": "m", "user": "secret"})) == "<Settings model, user>"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(None, "No model"), ("", "No model"), (5, "model is 5: give"), ({"name": "m"}, "model is {")],
+)
+def test_a_model_that_is_none_is_refused_with_what_it_is(model, words):
+    with pytest.raises(ConfigurationError, match=words):
+        Settings.of({"model": model}).check_model()
+    with pytest.raises(ConfigurationError, match="No model"):
+        Settings.of({}).check_model()
+    Settings.of({"model": "m"}).check_model()

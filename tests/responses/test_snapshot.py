@@ -1,5 +1,6 @@
 """The response, and the fold that makes it."""
 
+import dataclasses
 import itertools
 import json
 import pickle
@@ -263,6 +264,45 @@ def test_the_error_says_that_the_model_refused_or_was_cut_off():
     cut = Response.from_wire({"status": "incomplete", "output": [message("{")]})
     with pytest.raises(errors.ParseError, match="incomplete"):
         cut.parse(dict)
+
+
+@pytest.mark.parametrize("text", ["", "{"])
+def test_the_error_of_a_failed_response_says_what_the_server_said(text):
+    said = {"code": "server_error", "message": "The model is tired."}
+    failed = Response.from_wire(
+        {"id": "resp_1", "status": "failed", "error": said, "output": [message(text)]}
+    )
+    with pytest.raises(errors.ParseError, match=r"resp_1 .*failed: The model is tired\.") as caught:
+        failed.parse(dict)
+    assert isinstance(caught.value.__cause__, ValueError)
+    unsaid = Response.from_wire({"id": "resp_1", "status": "failed", "output": []})
+    with pytest.raises(errors.ParseError, match="it ended with error"):
+        unsaid.parse(dict)
+
+
+def test_the_error_of_a_class_that_raises_has_its_cause():
+    pytest.importorskip("msgspec")
+
+    @dataclasses.dataclass
+    class Picky:
+        n: int
+
+        def __post_init__(self):
+            raise KeyError("odd")
+
+    with pytest.raises(errors.ParseError, match="KeyError: 'odd'") as caught:
+        completed(message('{"n": 1}')).parse(Picky)
+    assert isinstance(caught.value.__cause__.__cause__, KeyError)
+
+
+def test_arguments_can_be_looked_at_while_they_are_written():
+    events = [
+        {"type": "response.output_item.added", "output_index": 0, "item": {**call(""), "status": "in_progress"}},
+        {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": '{"city": "Dre'},
+    ]  # fmt: skip
+    (so_far,) = fold(events).tool_calls
+    assert (so_far.arguments, so_far.arguments_text) == (None, '{"city": "Dre')
+    assert so_far.partial_arguments == {"city": "Dre"}
 
 
 # The fold.

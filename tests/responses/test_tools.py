@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import enum
+import functools
 import inspect
 import json
 import sys
@@ -12,9 +13,10 @@ from typing import Annotated
 import pytest
 
 from llmws.errors import ConfigurationError
+from llmws.responses.fields import wire_fields
 from llmws.responses.items import ToolCall
 from llmws.responses.outputs import ToolError
-from llmws.responses.tools import CustomTool, Tool, Toolbox, tool
+from llmws.responses.tools import CustomTool, Tool, Toolbox, listed, tool
 
 
 SCHEMA = {
@@ -38,6 +40,30 @@ class Place:
 
 def lookup(q, n=1):
     return {"q": q, "n": n}
+
+
+async def waiting(q):
+    return q
+
+
+class Waiting:
+    async def __call__(self, q):
+        return q
+
+    async def ask(self, q):
+        return q
+
+    @staticmethod
+    async def each(q):
+        yield q
+
+
+@dataclasses.dataclass
+class Picky:
+    n: int
+
+    def __post_init__(self):
+        raise KeyError("odd")
 
 
 def forecast(
@@ -128,6 +154,12 @@ def test_a_call_without_a_word_has_no_arguments():
         ),
         (("f", "x", lookup, None, False), "no JSON schema"),
         (("f", {"type": object()}, lookup, None, False), "cannot be sent as JSON"),
+        (("f", SCHEMA, lookup, 5), "description=5"),
+        (("f", SCHEMA, waiting), "'f' is asynchronous"),
+        (("f", SCHEMA, functools.partial(waiting, q="a")), "asynchronous"),
+        (("f", SCHEMA, Waiting()), "asynchronous"),
+        (("f", SCHEMA, Waiting().ask), "asynchronous"),
+        (("f", SCHEMA, Waiting.each), "asynchronous"),
     ],
 )
 def test_what_cannot_be_a_tool_is_refused_at_once(arguments, words):
@@ -194,6 +226,17 @@ def test_the_model_is_told_where_the_arguments_do_not_fit(text, place):
     error = tool(forecast).call(text)
     assert error.kind == "arguments"
     assert place in json.loads(error.output)["message"]
+
+
+def test_a_parameters_class_that_raises_anything_is_an_error_of_the_call():
+    pytest.importorskip("msgspec")
+
+    @tool
+    def fn(picky: Picky):
+        return picky
+
+    error = fn.call('{"picky": {"n": 1}}')
+    assert (error.kind, error.message) == ("arguments", "The arguments do not fit: KeyError: 'odd'")
 
 
 def test_a_method_becomes_a_tool():
@@ -279,10 +322,27 @@ def test_a_custom_tool_gets_the_text_as_it_is():
     assert (error.kind, error.call.id) == ("raised", "c")
 
 
-@pytest.mark.parametrize("arguments", [("a b", int), ("a", 3), ("a", int, None, {"x": object()})])
-def test_what_cannot_be_a_custom_tool_is_refused(arguments):
-    with pytest.raises(ConfigurationError):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a b", int), "letters, digits"),
+        (("a", 3), "cannot be called"),
+        (("a", waiting), "asynchronous"),
+        (("a", int, 5), "description=5"),
+        (("a", int, None, "regex"), "format='regex': give .*grammar"),
+        (("a", int, None, {"x": 1}), "format="),
+        (("a", int, None, {"type": "grammar", "syntax": "regex"}), "definition"),
+        (("a", int, None, {"type": "grammar", "definition": "a+"}), "syntax"),
+        (("a", int, None, {"type": "text", "x": object()}), "cannot be sent as JSON"),
+    ],
+)
+def test_what_cannot_be_a_custom_tool_is_refused(arguments, words):
+    with pytest.raises(ConfigurationError, match=words):
         CustomTool(*arguments)
+
+
+def test_plain_text_is_a_format_too():
+    assert CustomTool("a", int, None, {"type": "text"}).wire()["format"] == {"type": "text"}
 
 
 # Boxes.
@@ -314,3 +374,18 @@ def test_two_tools_of_one_name_are_refused(tools):
 def test_what_is_no_tool_is_refused():
     with pytest.raises(ConfigurationError, match=r"@llmws\.tool"):
         Toolbox.of([lookup])
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [Tool("f", SCHEMA, lookup), CustomTool("f", int), "f", {"type": "web_search"}, 5, lookup],
+)
+def test_what_is_no_list_of_tools_is_refused(tools):
+    for take in (Toolbox.of, listed, lambda given: wire_fields({"tools": given})):
+        with pytest.raises(ConfigurationError, match=r"give a list of tools, as in tools=\[…\]"):
+            take(tools)
+
+
+def test_tools_may_come_in_any_order_of_reading():
+    made = Tool("f", SCHEMA, lookup)
+    assert listed(iter([made])) == listed((made,)) == (made,)

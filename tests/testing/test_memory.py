@@ -294,3 +294,16 @@ def test_cached_tokens_are_those_of_the_parent():
     assert first["usage"]["input_tokens_details"]["cached_tokens"] == 0
     usage = second["usage"]
     assert 0 < usage["input_tokens_details"]["cached_tokens"] < usage["input_tokens"]
+
+
+def test_a_rule_that_changes_its_request_does_not_change_what_is_remembered():
+    seen = []
+
+    def rule(request):
+        seen.append([text_in(item) for item in request.context])
+        request.body["input"] = "forged"
+        return rules.text("yes")(request)
+
+    with Server(rule=rule) as server, open_socket(server) as ws:
+        turn(ws, "two", turn(ws, "one"))
+    assert seen == [["one"], ["one", "yes", "two"]]

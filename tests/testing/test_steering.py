@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from llmws.testing import Answer, Request, Semantics, Server, rules
-from llmws.testing.steering import Performance
+from llmws.testing.steering import Performance, Series
 from tests.testing.client import answer, ask, create, open_socket, receive, send, text_of
 
 
@@ -291,6 +291,65 @@ def test_a_steer_that_says_nothing_is_invalid_and_harms_nobody():
         rule.steps.release(3)
         events = answer(ws)
         assert text_of(events) == " two three"
+
+
+@pytest.mark.parametrize("lane", [None, "a"])
+@pytest.mark.parametrize("given", ["", [], [{"type": "function_call_output", "call_id": "c"}]])
+@pytest.mark.parametrize("semantics", [None, Semantics(steering=False)])
+def test_every_answer_to_a_steer_has_the_next_number_of_its_response(lane, given, semantics):
+    """Also behind the end: what comes for a response that is over counts on from its last event."""
+    rule = Paused()
+    named = {} if lane is None else {"stream_id": lane}
+    with Server(rule=rule, semantics=semantics) as server, open_socket(server) as ws:
+        send(ws, create("Count.", **named))
+        events = until(ws, "response.output_text.delta")
+        target = events[0]["response"]["id"]
+        for asked in (given, "Shorter.", given):
+            steer(ws, target, asked)
+            events.append(receive(ws))
+        rule.steps.release(3)
+        events += answer(ws)
+        if semantics is None:
+            assert numbers(answer(ws))[0] == 0  # The successor's are its own.
+        for asked in (given, "Shorter."):
+            steer(ws, target, asked)
+            events.append(receive(ws))
+        assert numbers(events) == list(range(len(events)))
+        assert {event.get("stream_id") for event in events} == {lane}
+        kinds = [event["type"].rpartition(".")[2] for event in events]
+        assert kinds.count("failed") == (4 if semantics is None else 5)
+        assert kinds.count("accepted") == (1 if semantics is None else 0)
+
+
+def test_a_steer_that_no_response_is_the_target_of_takes_no_number_of_another():
+    rule = Paused()
+    with Server(rule=rule) as server, open_socket(server) as ws:
+        send(ws, create("Count."))
+        events = until(ws, "response.output_text.delta")
+        assert refused(ws, "resp_x")[0] == "response_not_found"
+        rule.steps.release(3)
+        events += answer(ws)
+        assert numbers(events) == list(range(len(events)))
+
+
+def test_steers_from_another_thread_leave_no_gap_and_no_double_in_a_series():
+    sent = []
+    series = Series(sent.append)
+
+    def reply():
+        for _ in range(200):
+            with series.lock:
+                series.reply({"type": "response.steer.failed"})
+
+    threads = [threading.Thread(target=reply) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(200):
+        with series.lock:
+            series.add({"type": "response.output_text.delta", "sequence_number": number})
+    for thread in threads:
+        thread.join()
+    assert numbers(sent) == list(range(800))
 
 
 def test_a_successor_can_be_steered_again():

@@ -13,6 +13,6 @@ def short_drain(monkeypatch):
 def clock(monkeypatch):
     """Be the clock that turns are dated by; it is given to ``session_at`` too, for the connections."""
     clock = Clock()
-    for module in ("conversation", "host", "rotation", "session"):
+    for module in ("conversation", "course", "rotation", "session"):
         monkeypatch.setattr(f"llmws.responses.{module}.time", clock)
     return clock
