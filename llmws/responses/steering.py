@@ -54,6 +54,8 @@ class Steer:
             ConfigurationError: It has no usable form, or is no JSON.
         """
         self.input = input_of(given)
+        if not self.input:
+            raise ConfigurationError("The steer is empty: give a text, or one user message or more.")
         try:
             self._encoded = jsoncodec.encode(self.input)
         except jsoncodec.JSONError as exc:

@@ -311,7 +311,7 @@ def test_a_steer_ends_with_its_turn(work, running):
     assert (sent.state, waiting.state) == ("sent", "failed")
 
 
-@pytest.mark.parametrize("given", [5, [5], None, {"role": "user", "content": {1, 2}}])
+@pytest.mark.parametrize("given", [5, [5], None, "", [], {"role": "user", "content": {1, 2}}])
 def test_what_cannot_be_put_in_is_refused(given):
     with pytest.raises(ConfigurationError):
         Steer(given)
