@@ -24,7 +24,8 @@ FLOORS = [
 
     "responses/__init__", "responses/views", "responses/apierrors", "responses/events", "responses/entries",
     "responses/items", "responses/chunks", "responses/drafts", "responses/capabilities", "responses/request",
-    "responses/credentials", "responses/readers", "responses/http", "responses/lane", "responses/outputs",
+    "responses/credentials", "responses/readers", "responses/posting",
+    "responses/http", "responses/lane", "responses/outputs",
     "responses/pending", "responses/refusals", "responses/replay", "responses/schema", "responses/parsing",
     "responses/snapshot", "responses/parameters", "responses/settings", "responses/compaction",
     "responses/steering", "responses/tools", "responses/calls", "responses/fields", "responses/transcript",

@@ -1,25 +1,28 @@
 """
 The few requests that go over HTTP: to the same server, by the same way and with the same key, as the socket's.
 
-Each has a connection of its own, dialled as the socket's are: a library's pool would write the request's address, and
-so maybe a key, to its log. And each runs on a thread of its own, so that neither a name look-up nor a server that lets
-its answer drip can outlast the caller's limits, or the session.
+By requests, which is imported at the first one: a program that needs none should not pay for it. Each runs on a thread
+and a connection of its own, for requests limits single waits alone: neither a name look-up nor a server that lets its
+answer drip may outlast the caller's limits, or the session. Who waits keeps the limits, and ends the thread by shutting
+down its connection: to close the answer would be to wait for the very read that is to be ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
-import io
-import math
 import os
+import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, cast
-
-import attrs
+import zlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 from ..errors import (
+    ConfigurationError,
     ConnectError,
     ConnectTimeout,
     FirstEventTimeout,
@@ -29,26 +32,33 @@ from ..errors import (
     StreamCancelledError,
     StreamInterruptedError,
     TotalTimeout,
-    TurnTimeout,
 )
 from ..secret import Secret, mask
 from ..timeouts import Timeouts
 from ..wire import jsoncodec
-from ..wire.deadline import Deadline, TimedSocket
-from ..wire.dial import connect, credential_of
+from ..wire.dial import credential_of
 from ..wire.dialling import spawn_thread
 from ..wire.endpoint import Endpoint, proxy_for
 from ..wire.monitor import Gate
 from .apierrors import api_error
+from .posting import Payload, adapter_for, headers_of, mask_logs, masked, url_of
 
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["post_json"]
 
+_ADVICE = "Check host, port and DNS, and whether a firewall or a proxy is in the way."
 # Of an answer that is no JSON, what is kept.
 _FAULT_BYTES = 512
-# As long as a message may be.
+# As long as a message may be, and how much of it is read at a time.
 _MOST_BYTES = 128 * 2**20
-# How often who waits looks whether the session was closed, and what an exchange may overrun before it is left alone.
+_PIECE_BYTES = 65_536
+# What the parser makes of an answer that is none, and of one that ends too early.
+_NO_HTTP = (http.client.HTTPException, zlib.error)
+_BROKEN_OFF = (http.client.IncompleteRead, ConnectionError)
+# How often who waits looks whether a limit has passed or the session was closed.
 _LOOK_SECONDS = 0.25
 
 
@@ -75,7 +85,7 @@ def post_json(
 
     Raises:
         APIError: The server refused.
-        ConfigurationError: What a callable gave for key or headers cannot be sent.
+        ConfigurationError: What a callable gave for key or headers, or the proxy that is set, cannot be used.
         ConnectError: The server could not be reached; nothing was sent.
         FirstEventTimeout: The server took the request, and did not answer in time.
         IdleTimeout: It did not go on with its answer in time.
@@ -85,60 +95,39 @@ def post_json(
         RemoteProtocolError: The answer is no JSON object, or longer than 128 MiB.
     """
     exchange = _Exchange(endpoint, path, jsoncodec.encode(body), timeouts, started_at)
+    exchange.check(closed())
     try:
         spawn_thread("llmws-responses-post", exchange.run)
     except RuntimeError as exc:  # The system has no thread left, or the interpreter is ending.
         raise ConnectError(f"No thread for POST {path}: {exc}.") from None
     try:
         while not exchange.done.wait(_LOOK_SECONDS):
-            if closed():
-                raise StreamCancelledError("The session was closed.", **exchange.facts())
-            overdue = exchange.overdue(time.monotonic() - _LOOK_SECONDS)
-            if overdue is not None:
-                raise overdue
+            exchange.check(closed())
     finally:
-        exchange.abandoned.set()
+        exchange.abandon()
     return _read(*exchange.result())
 
 
-@attrs.frozen
-class _Answer:
-    status: int
-    headers: dict[str, str] = attrs.field(repr=False)
-    content: bytes = attrs.field(repr=False)
+# How far a request has got, in the words of a turn, and whether the server may have worked on it.
+_DIAL = ("queued", False)
+_WRITE = ("sent", False)
+_HEAD = ("sent", True)
+_BODY = ("output", True)
 
-
-@attrs.frozen
-class _Phase:
-    """
-    A part of an exchange.
-
-    Attributes:
-        state: How far the request has got then, in the words of a turn.
-        billed: Whether the server may have worked on it.
-        limit: The error of its own limit; None if that is the dial's, or if there is none.
-        words: What has not happened when that passes.
-    """
-
-    state: str
-    billed: bool
-    limit: type[TurnTimeout] | None = None
-    words: str = ""
-
-
-_DIAL = _Phase("queued", billed=False)
-_WRITE = _Phase("sent", billed=False)
-_HEAD = _Phase("sent", True, FirstEventTimeout, "The server did not begin to answer")
-_REFUSED = attrs.evolve(_HEAD, billed=False)
-_BODY = _Phase("output", True, IdleTimeout, "No further piece of the answer came")
+# Status, headers with names in lower case, and body.
+_Answer = tuple[int, dict[str, str], bytes]
 
 
 class _Exchange:
     """
-    One request and its answer; ``run`` belongs to its own thread, everything else to who waits for it.
+    One request and its answer; ``run`` belongs to its own thread, everything else public to who waits for it.
 
     Args:
         endpoint: As for ``post_json``; so are the others.
+
+    Attributes:
+        done: Opened when ``result`` has one.
+        connection: urllib3's, once there is one.
     """
 
     def __init__(
@@ -150,7 +139,12 @@ class _Exchange:
         started_at: float | None,
     ) -> None:
         self.done = Gate()
-        self.abandoned = threading.Event()
+        self.connection: Any = None
+        self._lock = (
+            threading.Lock()
+        )  # Held while it is given up, or a piece of the request is given out.
+        self._abandoned = False
+        self._socket: Any = None
         self._endpoint = endpoint
         self._path = path
         self._payload = payload
@@ -169,41 +163,50 @@ class _Exchange:
         self._enter(_DIAL, timeouts.connect)
 
     def __repr__(self) -> str:
-        return f"<POST {self._path} at {self._endpoint} {self._stage[0].state}>"
+        return f"<POST {self._path} at {self._endpoint} {self._stage[0][0]}>"
 
     # Limits.
 
-    def _enter(self, phase: _Phase, seconds: float | None) -> None:
-        """Begin a phase, which may take so many seconds."""
+    def _enter(self, phase: tuple[str, bool], seconds: float | None = None) -> None:
         # At once, for who waits looks at them.
-        self._stage = phase, seconds, None if seconds is None else time.monotonic() + seconds
+        self._stage = phase, None if seconds is None else time.monotonic() + seconds
 
-    def _deadline(self) -> Deadline:
-        """Return what is left for the phase, for a socket."""
-        now = time.monotonic()
-        left = [due - now for due in (self._stage[2], self._end) if due is not None]
-        return Deadline(min(left) if left else None, self.abandoned)
+    def check(self, closed: bool) -> None:
+        """Raise if the session was closed or a limit has passed; nothing further of the request is given out then."""
+        with self._lock:
+            words = "The session was closed."
+            error = StreamCancelledError(words, **self._facts()) if closed else self._overdue()
+            self._abandoned = error is not None
+        if error is not None:
+            raise error
 
-    def overdue(self, now: float) -> LLMWSError | None:
+    def _overdue(self) -> LLMWSError | None:
         """Return the error of the limit that passed first, or None if none has."""
-        (phase, seconds, due), end = self._stage, self._end
+        (phase, due), end, now = self._stage, self._end, time.monotonic()
         if end is not None and end <= now and (due is None or end < due):
-            return TotalTimeout(
-                f"POST {self._path} was not answered within {self._total:g} s.", **self.facts()
-            )
+            words = f"POST {self._path} was not answered within {self._total:g} s."
+            return TotalTimeout(words, **self._facts())
         if due is None or due > now:
             return None
-        if phase.limit is None:
-            return ConnectTimeout(
-                f"No connection within {seconds:g} s: the dial hangs, probably in the name look-up. Check DNS, "
-                "or raise Timeouts.connect."
-            )
-        return phase.limit(f"{phase.words} within {seconds:g} s.", **self.facts())
+        if phase is _HEAD:
+            words = f"The server did not begin to answer within {self._timeouts.first_event:g} s."
+            return FirstEventTimeout(words, **self._facts())
+        return ConnectTimeout(
+            f"No connection to {self._endpoint} within {self._timeouts.connect:g} s. {_ADVICE}"
+        )
 
-    def facts(self) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         """Return the fields that every ``TurnError`` carries."""
-        phase, _, _ = self._stage
-        return {"state": phase.state, "may_have_been_billed": phase.billed}
+        state, billed = self._stage[0]
+        return {"state": state, "may_have_been_billed": billed}
+
+    def abandon(self) -> None:
+        """Have the thread end: what reads or writes just now fails, and what comes after a dial is not begun."""
+        self._abandoned = True
+        wire = self._socket or getattr(self.connection, "sock", None)
+        if wire is not None:
+            with contextlib.suppress(OSError):  # It is closed, or TLS is just taking it over.
+                wire.shutdown(socket.SHUT_RDWR)
 
     # The exchange.
 
@@ -219,10 +222,11 @@ class _Exchange:
             self._secrets = [*self._endpoint.secrets(), *([credential] if credential else [])]
             try:
                 self._answer = self._exchanged(credential)
-            except BaseException as exc:  # noqa: BLE001  It is raised where it is waited for.
-                # Without its frames, whose variables may hold the key.
-                exc.__cause__ = exc.__context__ = None
+            except LLMWSError as exc:
                 self._error = exc.with_traceback(None)
+            except BaseException as exc:  # noqa: BLE001  It is told where it is waited for.
+                # Neither it nor its frames: they hold the request, and so the key.
+                self._error = self._explained(exc)
         finally:
             self.done.set()
 
@@ -235,138 +239,139 @@ class _Exchange:
         return self._answer, self._secrets
 
     def _exchanged(self, credential: Secret | None) -> _Answer:
-        wire: TimedSocket | None = None
-        try:
-            wire = connect(self._endpoint, proxy_for(self._endpoint, os.environ), self._deadline())
-            self._write(wire, credential)
-            return self._answered(wire)
-        except ConnectError as exc:
-            # One limit has passed, and it is the first of them.
-            overdue = self.overdue(math.inf) if isinstance(exc, ConnectTimeout) else None
-            if self._stage[0] is _DIAL:
-                # The dial's own error names the phase that took the time.
-                raise overdue if isinstance(overdue, TotalTimeout) else exc from None
-            raise overdue or self._interrupted(str(exc)) from None
-        except (http.client.IncompleteRead, http.client.RemoteDisconnected):
-            raise self._interrupted("the server closed it.") from None
-        except (http.client.HTTPException, ValueError) as exc:
-            raise self._breach(f"is no HTTP ({type(exc).__name__})") from None
-        finally:
-            if wire is not None:
-                wire.sock.close()
+        import requests
 
-    def _write(self, wire: TimedSocket, credential: Secret | None) -> None:
-        self._enter(_WRITE, None)
-        wire.deadline, following = self._deadline(), _HEAD
-        try:
-            wire.write(_head(self._endpoint, self._path, len(self._payload), credential))
-            wire.write(self._payload)
-        except ConnectTimeout:
-            raise
-        except ConnectError:
-            # A server that refuses need not read to the end: what it said says more than that it hung up.
-            following = _REFUSED
-        self._payload = b""
-        self._enter(following, self._timeouts.first_event)
-        wire.deadline = self._deadline()
+        mask_logs(self._secrets)
+        with requests.Session() as session:
+            # Neither .netrc nor certificates by the environment: key, proxy and trust are as the socket's.
+            session.trust_env = False
+            session.proxies = self._proxies()
+            adapter = adapter_for(self._endpoint, self._note_connection)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+            with session.post(
+                url_of(self._endpoint, self._path),
+                data=Payload(self._payload, self._give_out),
+                headers=headers_of(self._endpoint, credential),
+                timeout=(self._timeouts.connect, self._timeouts.first_event),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                self._enter(_BODY)
+                answer.raw.enforce_content_length = True  # In urllib3 1, it is not by itself.
+                with contextlib.suppress(OSError):  # All has come, and it is closed.
+                    self._socket.settimeout(self._timeouts.idle)
+                headers = {name.lower(): text for name, text in answer.headers.items()}
+                return answer.status_code, headers, self._content(answer)
 
-    def _answered(self, wire: TimedSocket) -> _Answer:
-        inbound = _Inbound(wire)
-        response = http.client.HTTPResponse(cast(Any, inbound), method="POST")
-        response.begin()
-        headers: dict[str, str] = {}
-        for name, text in response.headers.items():
-            headers[name.lower()] = text
-        inbound.before_read = lambda: self._next_piece(wire)
+    def _note_connection(self, connection: Any) -> None:
+        self.connection = connection
+
+    def _give_out(self, more: bool) -> None:
+        """Note that the connection stands, and is given a piece of the request, behind which there may be more."""
+        with self._lock:
+            if self._abandoned:
+                raise OSError("nobody waits for the answer any more")
+            self._socket = self.connection.sock
+            if more:
+                self._enter(_WRITE)
+            else:
+                self._enter(_HEAD, self._timeouts.first_event)
+
+    def _content(self, answer: requests.Response) -> bytes:
         content = bytearray()
-        while len(content) <= _MOST_BYTES and (response.length or 0) <= _MOST_BYTES:
-            piece = response.read(65_536)
-            content += piece
+        pieces: Iterator[bytes] = answer.iter_content(_PIECE_BYTES)
+        while (answer.raw.length_remaining or 0) <= _MOST_BYTES and len(content) <= _MOST_BYTES:
+            piece = next(pieces, b"")
             if not piece:
-                if response.length:
-                    raise self._interrupted(f"{response.length:,} bytes are missing.")
-                return _Answer(response.status, headers, bytes(content))
+                return bytes(content)
+            content += piece
         raise self._breach(f"has more than {_MOST_BYTES:,} bytes")
 
-    def _next_piece(self, wire: TimedSocket) -> None:
-        self._enter(_BODY, self._timeouts.idle)
-        wire.deadline = self._deadline()
+    def _proxies(self) -> dict[str, str]:
+        proxy = proxy_for(self._endpoint, os.environ)
+        if proxy is None:
+            return {}
+        scheme, _, place = str(proxy).partition("://")
+        password = proxy.password or Secret("")
+        self._secrets.append(password)
+        user = f"{quote(proxy.username or '', safe='')}:{quote(password.reveal(), safe='')}@"
+        address = f"{scheme}://{user if proxy.username else ''}{place}"
+        return {"http": address, "https": address}
 
-    def _interrupted(self, words: str) -> StreamInterruptedError:
+    # What went wrong.
+
+    def _explained(self, problem: BaseException) -> LLMWSError:
+        """Return our error for one of a library."""
+        from requests.exceptions import InvalidSchema
+
+        causes = list(_causes(problem))
+        # urllib3 1 has had another try before, of which nothing needs to be told.
+        root = next((each for each in reversed(causes) if isinstance(each, OSError)), problem)
+        phase = self._stage[0]
+        silent = isinstance(root, TimeoutError) and root.errno is None  # Ours, not ETIMEDOUT.
+        overdue = self._overdue()
+        if silent and overdue is not None:
+            return overdue
+        if silent and phase is _BODY:
+            words = f"No further piece of the answer came within {self._timeouts.idle:g} s."
+            return IdleTimeout(words, **self._facts())
+        if isinstance(problem, InvalidSchema):
+            return ConfigurationError(
+                'HTTP requests through a SOCKS proxy need PySocks: pip install "llmws[socks]".'
+            )
+        words = masked(f"{type(root).__name__}: {root}", self._secrets)
+        if phase is _DIAL:
+            trusted = not isinstance(root, ssl.SSLCertVerificationError)
+            words = f"No connection to {self._endpoint}: {words}. {_ADVICE}"
+            return ConnectError(words, retryable=trusted)
+        for cause in causes:
+            if isinstance(cause, _NO_HTTP) and not isinstance(cause, _BROKEN_OFF):
+                return self._breach(f"is no HTTP ({type(cause).__name__})")
         return StreamInterruptedError(
             f"The connection ended before the answer to POST {self._path} did: {words}",
-            **self.facts(),
+            **self._facts(),
         )
 
     def _breach(self, words: str) -> RemoteProtocolError:
         return RemoteProtocolError(
-            f"The answer of {self._endpoint} to POST {self._path} {words}.", **self.facts()
+            f"The answer of {self._endpoint} to POST {self._path} {words}.", **self._facts()
         )
 
 
-class _Inbound(io.RawIOBase):
-    """What comes from a socket, as the standard library's parser of HTTP reads it."""
-
-    def __init__(self, wire: TimedSocket) -> None:
-        self.before_read: Callable[[], None] = lambda: None
-        self._wire = wire
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self, 65_536)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self.before_read()
-        data = self._wire.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _head(endpoint: Endpoint, path: str, size_bytes: int, credential: Secret | None) -> bytes:
-    place, mark, query = endpoint.resource.partition("?")
-    fields = {
-        "accept": "application/json",
-        "accept-encoding": "identity",
-        **{name.lower(): value.reveal() for name, value in endpoint.headers},
-        **({"authorization": f"Bearer {credential.reveal()}"} if credential else {}),
-        "host": endpoint.host_header,
-        "connection": "close",
-        "content-type": "application/json",
-        "content-length": str(size_bytes),
-    }
-    lines = [
-        f"POST {place.removesuffix('/responses')}{path}{mark}{query} HTTP/1.1",
-        *(f"{name}: {value}" for name, value in fields.items()),
-    ]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+def _causes(problem: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what led to it, the first cause last."""
+    cause: BaseException | None = problem
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _read(answer: _Answer, secrets: list[Secret]) -> dict[str, Any]:
+    status, headers, content = answer
     try:
-        found = jsoncodec.decode(answer.content)
+        found = jsoncodec.decode(content)
     except jsoncodec.JSONError:
         found = None
-    if answer.status >= 400:
+    if status >= 400:
         error = found.get("error") if isinstance(found, dict) else None
         said = mask(error if isinstance(error, dict) else {}, secrets)
         texts = {name: said.get(name) for name in ("message", "type", "code", "param")}
         known = {name: text if isinstance(text, str) else None for name, text in texts.items()}
         raise api_error(
-            message=known["message"] or f"The server answered with status {answer.status}",
-            status=answer.status,
+            message=known["message"] or f"The server answered with status {status}",
+            status=status,
             type=known["type"],
             code=known["code"],
             param=known["param"],
-            headers=mask(answer.headers, secrets),
+            headers=mask(headers, secrets),
             state="sent",
         )
-    if not isinstance(found, dict) or answer.status >= 300:
-        moved = f" It has status {answer.status}, and redirects are not followed."
+    if not isinstance(found, dict) or status >= 300:
+        moved = f" It has status {status}, and redirects are not followed."
         raise RemoteProtocolError(
-            f"The server's answer is no JSON object.{moved if answer.status >= 300 else ''}",
-            raw=mask(answer.content[: 2 * _FAULT_BYTES], secrets)[:_FAULT_BYTES],
+            f"The server's answer is no JSON object.{moved if status >= 300 else ''}",
+            raw=mask(content[: 2 * _FAULT_BYTES], secrets)[:_FAULT_BYTES],
             state="output",
             may_have_been_billed=True,
         )

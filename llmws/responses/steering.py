@@ -55,7 +55,9 @@ class Steer:
         """
         self.input = input_of(given)
         if not self.input:
-            raise ConfigurationError("The steer is empty: give a text, or one user message or more.")
+            raise ConfigurationError(
+                "The steer is empty: give a text, or one user message or more."
+            )
         try:
             self._encoded = jsoncodec.encode(self.input)
         except jsoncodec.JSONError as exc:

@@ -21,7 +21,7 @@ from .process import half_made
 
 __all__ = ["Deadline", "Loan", "TimedSocket"]
 
-# How often what waits for a silent peer looks whether anybody still waits for it, in seconds.
+# How often a dial that waits for a silent peer looks whether anybody still waits for the dial, in seconds.
 _LOOK_SECONDS = 0.25
 
 
@@ -125,13 +125,12 @@ class TimedSocket:
         # A memoryview does not show its bytes in a traceback with locals.
         view, data = memoryview(data), b""
         while view:
-            left, sent = self.deadline.left(), 0
+            left = self.deadline.left()
             try:
-                self.sock.settimeout(_LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS))
+                self.sock.settimeout(left)
                 sent = self.sock.send(view)
             except OSError as exc:
-                if not _is_ours(exc):
-                    raise self.broken(exc) from exc
+                raise self.broken(exc) from exc
             view = view[sent:]
 
     def read(self, size: int) -> bytes:

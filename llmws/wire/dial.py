@@ -33,7 +33,7 @@ from .endpoint import Endpoint, Proxy, proxy_for
 from .upgrade import read_reply, upgrade
 
 
-__all__ = ["Dialled", "connect", "credential_of", "dial"]
+__all__ = ["Dialled", "credential_of", "dial"]
 
 # X.509 verify codes of OpenSSL, and what to do about each.
 _UNTRUSTED = (
@@ -112,9 +112,13 @@ def dial(
     endpoint = endpoint.asked()
     credential = credential_of(endpoint)
     deadline = Deadline(timeout, abandoned)
-    wire = connect(endpoint, proxy, deadline)
+    wire = TimedSocket(_tcp(proxy or endpoint, deadline), deadline, str(endpoint))
     try:
         peer = wire.peer()
+        if proxy:
+            _tunnel(wire, proxy, endpoint)
+        if endpoint.secure:
+            _tls(wire, endpoint)
         headers = upgrade(wire, endpoint, credential)
         deadline.check_abandoned()
         return Dialled(wire.hand_over(), bytes(wire.inbound), headers, deadline.elapsed(), peer)
@@ -122,35 +126,6 @@ def dial(
         wire.inbound.clear()  # A server may have echoed the request, and this frame is in the traceback.
         wire.sock.close()
         raise
-
-
-def connect(endpoint: Endpoint, proxy: Proxy | None, deadline: Deadline) -> TimedSocket:
-    """
-    Open a socket to an endpoint, through a proxy and with TLS as it needs; nothing is asked of the server itself.
-
-    Args:
-        endpoint: Where to.
-        proxy: What ``proxy_for`` chose.
-        deadline: What the socket is held to from then on.
-
-    Returns:
-        The socket; the caller closes it.
-
-    Raises:
-        ConnectTimeout: The time was up.
-        ConnectError: No connection, no way through the proxy, or no trust.
-    """
-    wire = TimedSocket(_tcp(proxy or endpoint, deadline), deadline, str(endpoint))
-    try:
-        if proxy:
-            _tunnel(wire, proxy, endpoint)
-        if endpoint.secure:
-            _tls(wire, endpoint)
-    except BaseException:
-        wire.inbound.clear()  # A proxy may have echoed its password, and this frame is in the traceback.
-        wire.sock.close()
-        raise
-    return wire
 
 
 def credential_of(endpoint: Endpoint) -> Secret | None:

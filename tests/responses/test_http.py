@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import email.utils
+import gzip
+import importlib.util
 import logging
+import os
 import socket
+import ssl
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -26,7 +32,7 @@ from llmws.errors import (
     StreamInterruptedError,
     TotalTimeout,
 )
-from llmws.responses import http
+from llmws.responses import http, posting
 from llmws.responses.http import post_json
 from llmws.secret import Secret
 from llmws.testing import Server
@@ -219,7 +225,10 @@ def after(*pieces, pause=0.0, forever=False):
     def script(connection, over):
         data = b""
         while not data.endswith(b"}"):
-            data += connection.recv(65_536)
+            came = connection.recv(65_536)
+            if not came:  # The client has given up.
+                return
+            data += came
         for piece in pieces:
             connection.sendall(piece)
             over.wait(pause)
@@ -230,6 +239,7 @@ def after(*pieces, pause=0.0, forever=False):
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 LONG = OK + b"Content-Length: 40\r\n\r\n"
 DRIP = [b" "] * 40
 
@@ -324,9 +334,6 @@ def test_what_a_callable_raises_passes_through(asked):
         post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
 
 
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
 @pytest.mark.parametrize(
     ("pieces", "state"),
     [
@@ -411,6 +418,89 @@ def threads():
     return [each for each in threading.enumerate() if each.name == "llmws-responses-post"]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ([], FirstEventTimeout),
+        ([*DRIP], FirstEventTimeout),
+        ([LONG], IdleTimeout),
+        ([LONG, *DRIP], TotalTimeout),
+        ([CHUNKED, b"40\r\n", *DRIP], TotalTimeout),
+        ([LONG, b"{"], StreamInterruptedError),
+        ([OK[:3]], RemoteProtocolError),
+        ([canned(200, b"x" * 1001)], RemoteProtocolError),
+    ],
+    ids=["silence", "dripping head", "no body", "drip", "chunk", "broken", "no HTTP", "too long"],
+)
+def test_an_exchange_that_failed_leaves_neither_thread_nor_descriptor(
+    playing, monkeypatch, pieces, kind
+):
+    monkeypatch.setattr(http, "_MOST_BYTES", 1000)
+    until(lambda: not threads())
+    forever = issubclass(kind, TimeoutError)
+    limits = {"connect": 60, "first_event": 0.2, "idle": 0.25, "total": 0.6}
+    endpoint = playing(after(*pieces, pause=0.1 if forever else 0, forever=forever))
+    before = open_sockets()
+    failed(endpoint, kind, limits)
+    began = time.monotonic()
+    # The other end may stay open until the test is over.
+    until(lambda: not threads() and len(open_sockets() - before) <= 1)
+    assert time.monotonic() - began < 1
+
+
+def open_sockets():
+    """Return what this process has open, as far as the system tells."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/self/fd/{name}"))
+    return {name for name in found if name.startswith("socket:")}
+
+
+def test_a_dial_that_is_given_up_sends_nothing_when_it_ends_after_all(playing, monkeypatch):
+    until(lambda: not threads())
+    came, go_on, look_up = [], threading.Event(), socket.getaddrinfo
+
+    def slow(*args, **options):
+        if threading.current_thread().name == "llmws-responses-post":
+            go_on.wait(10)
+        return look_up(*args, **options)
+
+    def script(connection, over):
+        while data := connection.recv(65_536):
+            came.append(data)
+        came.append(b"")
+
+    endpoint = playing(script)
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    failed(endpoint, ConnectTimeout, {"connect": 0.1}, {"input": "mine"})
+    go_on.set()
+    until(lambda: not threads() and came[-1:] == [b""])
+    assert b"mine" not in b"".join(came)
+
+
+def test_the_idle_limit_is_the_answers_and_the_first_events_is_not(playing):
+    endpoint = playing(after(LONG, b" ", b" " * 37 + b"{}", pause=0.4))
+    limits = TIMEOUTS.but({"first_event": 0.3, "idle": 5})
+    assert post_json(endpoint, "/responses/compact", {}, limits) == {}
+
+
+def test_an_answer_that_is_compressed_is_read_and_bounded_by_what_it_unpacks_to(
+    answering, monkeypatch
+):
+    packed = gzip.compress(b'{"a":1}')
+    base_url, _ = answering(canned(200, packed, "Content-Encoding: gzip\r\n"))
+    assert post_json(endpoint_at(base_url), "/responses/compact", {}, TIMEOUTS) == {"a": 1}
+    monkeypatch.setattr(http, "_MOST_BYTES", 100_000)
+    packed = gzip.compress(b" " * 200_000)
+    base_url, _ = answering(canned(200, packed, "Content-Encoding: gzip\r\n"))
+    failed(endpoint_at(base_url), RemoteProtocolError)
+    base_url, _ = answering(canned(200, b"plain", "Content-Encoding: gzip\r\n"))
+    error, _ = failed(endpoint_at(base_url), RemoteProtocolError)
+    assert "is no HTTP" in str(error)
+
+
 @pytest.mark.parametrize("body", [{}, {"input": "x" * 2**24}], ids=["read", "not read"])
 def test_a_session_that_is_closed_ends_the_wait_and_the_request(playing, body):
     until(lambda: not threads())
@@ -432,11 +522,50 @@ def test_a_session_that_is_closed_ends_the_wait_and_the_request(playing, body):
 
 def test_no_key_is_logged(answering, caplog):
     caplog.set_level(logging.DEBUG)
+    for name, key in (("api-key", KEY), ("x", "plainword"), ("token", "a%2fb+c%20d")):
+        base_url, asked = answering(canned(200, b"{}", f"No header {KEY}\r\n"))
+        post_json(
+            Endpoint.build(f"{base_url}/responses?{name}={key}"),
+            "/responses/compact",
+            {},
+            TIMEOUTS,
+        )
+        assert f"?{name}={key}".lower().encode() in asked[0].lower()
+        assert "/v1/responses/compact?[redacted]" in caplog.text
+        assert key not in caplog.text
+        assert KEY not in caplog.text
+    assert {"DEBUG", "WARNING"} <= {record.levelname for record in caplog.records}
+
+
+def test_what_others_log_of_their_requests_stays_as_it_is(answering, caplog):
+    caplog.set_level(logging.DEBUG)
+    for _ in range(2):
+        base_url, _ = answering(canned(200, b"{}"))
+        post_json(endpoint_at(base_url), "/responses/compact", {}, TIMEOUTS)
+    logger = logging.getLogger("urllib3.connectionpool")
+    assert len([each for each in logger.filters if type(each).__module__ == posting.__name__]) == 1
+    logger.debug("GET %s", "/?api-key=theirs")
+    assert "GET /?api-key=theirs" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1", LONG, canned(500, b"{}")])
+def test_no_key_is_in_the_frames_of_an_error(playing, answer):
+    endpoint = playing(after(answer), headers={"Api-Key": "Zq9birdsong44x"})
+    with pytest.raises(llmws.LLMWSError) as caught:
+        post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    text = "".join(shown.format())
+    assert "post_json" in text
+    assert "birdsong" not in text
+    assert KEY not in text.replace(f"KEY = {KEY!r}", "")
+
+
+def test_no_other_key_is_taken_from_a_netrc(answering, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password theirs\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     base_url, asked = answering(canned(200, b"{}"))
-    endpoint = Endpoint.build(f"{base_url}/responses?api-key={KEY}")
-    post_json(endpoint, "/responses/compact", {}, TIMEOUTS)
-    assert KEY.encode() in asked[0]
-    assert KEY not in caplog.text
+    post_json(Endpoint.build(f"{base_url}/responses"), "/responses/compact", {}, TIMEOUTS)
+    assert b"authorization" not in asked[0].lower()
 
 
 def test_it_goes_through_the_proxy_that_the_socket_would_take(monkeypatch):
@@ -445,20 +574,21 @@ def test_it_goes_through_the_proxy_that_the_socket_would_take(monkeypatch):
 
         def once():
             with listener.accept()[0] as connection:
-                asked.append(connection.recv(65_536))
-                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                asked.append(connection.recv(65_536))
+                data = b""
+                while not data.endswith(b"{}"):
+                    data += connection.recv(65_536)
+                asked.append(data)
                 connection.sendall(canned(200, b'{"by":"proxy"}'))
 
         thread = threading.Thread(target=once, daemon=True)
         thread.start()
-        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:pa%20ss@{address}")
         endpoint = endpoint_at("http://api.example:80/v1", allow_insecure=True)
         assert post_json(endpoint, "/responses/compact", {}, TIMEOUTS) == {"by": "proxy"}
         thread.join(5)
-    assert asked[0].startswith(b"CONNECT api.example:80 ")
-    assert KEY.encode() not in asked[0]
-    assert asked[1].startswith(b"POST /v1/responses/compact HTTP/1.1\r\n")
+    assert asked[0].startswith(b"POST http://api.example/v1/responses/compact HTTP/1.1\r\n")
+    assert base64.b64encode(b"me:pa ss") in asked[0]
 
 
 # Where it goes.
@@ -473,6 +603,78 @@ def test_certificates_are_verified_as_the_sockets_are(tls):
         assert answer["object"] == "response.compaction"
         with pytest.raises(ConnectError):
             post_json(endpoint_at(server.base_url), "/responses/compact", body, TIMEOUTS)
+
+
+def test_the_sessions_ssl_context_decides_alone_and_stays_as_it_is(tls):
+    server_context, _ = tls
+    body = {"model": "m", "input": [{"type": "message", "role": "user", "content": "Hi"}]}
+
+    class Context(ssl.SSLContext):
+        def changed(self, *args, **options):
+            raise AssertionError("it is the session's")
+
+        load_verify_locations = load_default_certs = set_alpn_protocols = changed
+
+    lax, strict = Context(ssl.PROTOCOL_TLS_CLIENT), Context(ssl.PROTOCOL_TLS_CLIENT)
+    lax.check_hostname, lax.verify_mode = False, ssl.CERT_NONE
+    with Server(ssl_context=server_context) as server:
+        trusting = endpoint_at(server.base_url, ssl_context=lax)
+        answer = post_json(trusting, "/responses/compact", body, TIMEOUTS)
+        assert answer["object"] == "response.compaction"
+        assert (lax.check_hostname, lax.verify_mode) == (False, ssl.CERT_NONE)
+        error, _ = failed(endpoint_at(server.base_url, ssl_context=strict), ConnectError)
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+        assert not error.retryable
+        assert (strict.check_hostname, strict.verify_mode) == (True, ssl.CERT_REQUIRED)
+
+
+def test_certificates_are_verified_through_a_proxy_too(tls, monkeypatch):
+    server_context, client_context = tls
+    heads = []
+
+    def once(listener, port):
+        with listener.accept()[0] as ours, socket.create_connection(("127.0.0.1", port)) as theirs:
+            heads.append(ours.recv(65_536))
+            ours.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=carry, args=(theirs, ours), daemon=True)
+            back.start()
+            carry(ours, theirs)
+            back.join(5)
+
+    def carry(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    body = {"model": "m", "input": [{"type": "message", "role": "user", "content": "Hi"}]}
+    with (
+        Server(ssl_context=server_context) as server,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        port = int(server.base_url.rpartition(":")[2].partition("/")[0])
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for context in (client_context, None):
+            thread = threading.Thread(target=once, args=(listener, port), daemon=True)
+            thread.start()
+            endpoint = endpoint_at(server.base_url, ssl_context=context)
+            if context:
+                assert post_json(endpoint, "/responses/compact", body, TIMEOUTS)["output"]
+            else:
+                failed(endpoint, ConnectError, body=body)
+            thread.join(5)
+    assert [head.split()[0] for head in heads] == [b"CONNECT", b"CONNECT"]
+    assert KEY.encode() not in b"".join(heads)
+
+
+def test_a_socks_proxy_without_what_it_needs_is_told(monkeypatch):
+    pytest.importorskip("python_socks")
+    if importlib.util.find_spec("socks") is not None:
+        pytest.skip("PySocks is here")
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    endpoint = endpoint_at("http://api.example/v1", allow_insecure=True)
+    error, _ = failed(endpoint, ConfigurationError)
+    assert 'pip install "llmws[socks]"' in str(error)
 
 
 def test_a_conversation_is_compacted_over_http():
