@@ -42,27 +42,27 @@ from .errors import (
     WaitTimeout,
     WouldDeadlockError,
 )
-from .responses import events
-from .responses.capabilities import Capabilities
-from .responses.chunks import Chunk
-from .responses.continuation import Sent
+from .responses.connections.stats import Stats
+from .responses.routing.turn import TurnState
+from .responses.sending.continuation import Sent
+from .responses.sending.steering import Steer
 from .responses.session import Session
-from .responses.snapshot import Image, OutputItem, Response, ToolCall, Usage
-from .responses.stats import Stats
-from .responses.steering import Steer
-from .responses.stream import Stream
-from .responses.turn import TurnState
+from .responses.stream.chunks import Chunk
+from .responses.stream.snapshot import Image, OutputItem, Response, ToolCall, Usage
+from .responses.stream.stream import Stream
+from .responses.vocabulary import events
+from .responses.vocabulary.capabilities import Capabilities
 from .timeouts import Timeouts
 from .version import __version__
 
 
 if _typing.TYPE_CHECKING:
-    from .responses.calls import CallResults, run_calls
-    from .responses.chain import TurnRecord
-    from .responses.conversation import Conversation
-    from .responses.outputs import ToolError
-    from .responses.toolloop import ToolRun
-    from .responses.tools import CustomTool, Tool, tool
+    from .responses.conversation.chain import TurnRecord
+    from .responses.conversation.conversation import Conversation
+    from .responses.tools.calls import CallResults, run_calls
+    from .responses.tools.outputs import ToolError
+    from .responses.tools.toolloop import ToolRun
+    from .responses.tools.tools import CustomTool, Tool, tool
     from .wire.partialjson import partial_json
 
 __all__ = [
@@ -149,12 +149,12 @@ _LATER = frozenset(
 def __getattr__(name: str) -> _typing.Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .responses.calls import CallResults, run_calls
-    from .responses.chain import TurnRecord
-    from .responses.conversation import Conversation
-    from .responses.outputs import ToolError
-    from .responses.toolloop import ToolRun
-    from .responses.tools import CustomTool, Tool, tool
+    from .responses.conversation.chain import TurnRecord
+    from .responses.conversation.conversation import Conversation
+    from .responses.tools.calls import CallResults, run_calls
+    from .responses.tools.outputs import ToolError
+    from .responses.tools.toolloop import ToolRun
+    from .responses.tools.tools import CustomTool, Tool, tool
     from .wire.partialjson import partial_json
 
     classes = (CallResults, Conversation, CustomTool, Tool, ToolError, ToolRun, TurnRecord)

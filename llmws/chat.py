@@ -11,8 +11,8 @@ from typing import Any
 
 from .errors import LLMWSError, PreviousResponseNotFoundError, StreamCancelledError
 from .responses.session import Session
-from .responses.snapshot import Response
-from .responses.stream import Stream
+from .responses.stream.snapshot import Response
+from .responses.stream.stream import Stream
 from .terminal import complain, show
 
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .responses.request import check_params
+from .responses.sending.request import check_params
 from .responses.session import Session
-from .responses.snapshot import Response
-from .responses.stream import Stream
+from .responses.stream.snapshot import Response
+from .responses.stream.stream import Stream
 from .timeouts import Timeouts
 from .wire.process import on_fork
 

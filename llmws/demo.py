@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from .responses.session import Session
-from .responses.snapshot import Response, ToolCall, Usage
+from .responses.stream.snapshot import Response, ToolCall, Usage
 from .terminal import complain, show
 from .testing import Entry, Ledger, Rule, Server, rules
 

@@ -20,10 +20,11 @@ FILES = frozenset(
     TESTS / folder / f"test_{name}.py"
     for folder, names in {
         ".": "errors exports layout recordings secret terminal timeouts",
-        "responses": (
-            "apierrors capabilities chunks credentials drafts entries events items lanes lanes_machine readers"
-            " reading request snapshot turn"
-        ),
+        "responses/vocabulary": "apierrors capabilities entries events items",
+        "responses/sending": "request",
+        "responses/routing": "lanes lanes_machine reading turn",
+        "responses/stream": "chunks drafts readers snapshot",
+        "responses/connections": "credentials",
         "secrecy": "arguments search",
         "testing": "rules",
         "wire": (

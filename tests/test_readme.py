@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from llmws import Stream, Timeouts, TurnState, cli, errors
-from llmws.responses.handlers import NAMES
+from llmws.responses.stream.handlers import NAMES
 from llmws.testing import Server, rules
 from llmws.wire.recording import load
 

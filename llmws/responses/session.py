@@ -17,21 +17,21 @@ from ..secret import Secret
 from ..timeouts import Timeouts
 from ..wire.endpoint import Endpoint, proxy_for
 from ..wire.process import on_fork
-from .capabilities import Capabilities
-from .core import Core, Parts
-from .credentials import AskedHeaders, Credentials, HiddenHeaders
-from .fields import wire_fields
-from .handlers import Handlers
-from .items import Usage
-from .request import build_create, check_params
-from .snapshot import Response
-from .stats import Stats, usage_of
-from .stream import Stream
-from .turn import Turn
+from .connections.core import Core, Parts
+from .connections.credentials import AskedHeaders, Credentials, HiddenHeaders
+from .connections.stats import Stats, usage_of
+from .routing.turn import Turn
+from .sending.request import build_create, check_params
+from .stream.handlers import Handlers
+from .stream.snapshot import Response
+from .stream.stream import Stream
+from .tools.fields import wire_fields
+from .vocabulary.capabilities import Capabilities
+from .vocabulary.items import Usage
 
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from .conversation.conversation import Conversation
 
 __all__ = ["Session"]
 
@@ -254,8 +254,8 @@ class Session:
             ConfigurationError: A field cannot be sent, or is the conversation's own.
         """
         # Imported here: a program that only streams should not pay for tools and transcripts.
-        from .conversation import Conversation
-        from .host import Host
+        from .conversation.conversation import Conversation
+        from .conversation.host import Host
 
         host = Host(
             self,

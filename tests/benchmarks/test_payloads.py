@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.payloads import STAMP, Sizes, answers, frame, sse_block
 from benchmarks.server import Script, Scripts
-from llmws.responses import events
+from llmws.responses.vocabulary import events
 from llmws.wire.framing import Framing
 
 

@@ -33,12 +33,12 @@ class Break:
 
 
 CONNECTION, LINK, FRAMING = ("wire/test_connection.py", "wire/test_link.py", "wire/test_framing.py")
-LANES, STREAM = ("responses/test_lanes.py", "responses/test_stream.py")
-READING, SESSION = ("responses/test_reading.py", "responses/test_session.py")
-MANY, MACHINE = ("responses/test_lanes_many.py", "responses/test_lanes_machine.py")
-TALKS, KNOWN = ("responses/test_lanes_talks.py", "responses/test_lanes_known.py")
-STEERING = "responses/test_steering.py"
-RETRIES, POOL = ("responses/test_refusals.py", "responses/test_pool.py")
+LANES, STREAM = ("responses/routing/test_lanes.py", "responses/stream/test_stream.py")
+READING, SESSION = ("responses/routing/test_reading.py", "responses/test_session.py")
+MANY, MACHINE = ("responses/routing/test_lanes_many.py", "responses/routing/test_lanes_machine.py")
+TALKS, KNOWN = ("responses/routing/test_lanes_talks.py", "responses/routing/test_lanes_known.py")
+STEERING = "responses/sending/test_steering.py"
+RETRIES, POOL = ("responses/routing/test_refusals.py", "responses/connections/test_pool.py")
 
 BREAKS = (
     # Reading.
@@ -296,42 +296,42 @@ BREAKS = (
     # Turns.
     Break(
         "deliver an event twice",
-        "responses/reading.py",
+        "responses/routing/reading.py",
         "    turn.final = event\n    turn.held += (event,)",
         "    turn.final = event\n    turn.held += (event, event)",
         (READING, LANES),
     ),
     Break(
         "deliver some output twice",
-        "responses/reading.py",
+        "responses/routing/reading.py",
         "reading.items += rest",
         "reading.items += [*rest, rest[-1]]",
         (READING, "fuzz/test_targets.py"),
     ),
     Break(
         "lose the last of a batch of deltas",
-        "responses/reading.py",
+        "responses/routing/reading.py",
         "return Reading([*share.messages[position:]], len(share))",
         "return Reading([*share.messages[position : max(1, len(share) - 1)]], len(share))",
         (READING, "fuzz/test_targets.py"),
     ),
     Break(
         "end a turn well when the socket closes early with 1000",
-        "responses/lanes.py",
+        "responses/routing/lanes.py",
         "                self._finish(turn, interruption(turn, given))",
         "                self._finish(turn, None if given.code == 1000 else interruption(turn, given))",
         (LANES,),
     ),
     Break(
         "send a turn again that may be running",
-        "responses/lanes.py",
+        "responses/routing/lanes.py",
         "turn.state is TurnState.SENT and turn.retry_uncertain and not turn.replayed",
         "turn.state is TurnState.SENT and not turn.replayed",
         (LANES,),
     ),
     Break(
         "give the next turn the lane before the last one is drained",
-        "responses/books.py",
+        "responses/routing/books.py",
         "        self._lanes.drain(lane, turn, self._now + DRAIN_SECONDS, unaccepted=unaccepted)\n",
         "        lane.forget()\n",
         (LANES,),
@@ -339,178 +339,178 @@ BREAKS = (
     # Lanes.
     Break(
         "send a refused turn again as often as it is refused",
-        "responses/mending.py",
+        "responses/routing/mending.py",
         "what is None or what in turn.remedies",
         "what is None",
         (RETRIES,),
     ),
     Break(
         "send a turn again whose output has begun",
-        "responses/mending.py",
+        "responses/routing/mending.py",
         "        if not turn.before_output:\n            return False\n",
         "",
         (RETRIES, MACHINE),
     ),
     Break(
         "begin a turn on a lane where one is unfinished",
-        "responses/lane.py",
+        "responses/routing/lane.py",
         "return self.turn is None and self.draining_until is None",
         "return self.draining_until is None",
         (MANY,),
     ),
     Break(
         "take a new name for each turn",
-        "responses/lane.py",
+        "responses/routing/lane.py",
         "        if unkept:\n            return min(unkept",
         "        if unkept and len(self._named) == self._max_names:\n            return min(unkept",
         (MANY,),
     ),
     Break(
         "believe in what a lane cached after it was given away",
-        "responses/lane.py",
+        "responses/routing/lane.py",
         "            given_away.forget()\n",
         "            pass\n",
         (TALKS,),
     ),
     Break(
         "let the source of a fork go on before the fork has begun",
-        "responses/lane.py",
+        "responses/routing/lane.py",
         "lane.free and not lane.forks and told_apart",
         "lane.free and told_apart",
         (TALKS,),
     ),
     Break(
         "give the default lane what has the name of another",
-        "responses/lane.py",
+        "responses/routing/lane.py",
         "        if name is not None or self.known is not False:\n            return self.find(name)\n",
         "        if self.known is not False:\n            return self.find(name) or self.default\n",
         (MANY,),
     ),
     Break(
         "mix the answers of a server without lanes",
-        "responses/reading.py",
+        "responses/routing/reading.py",
         "if mixed and _begins_another(turn, event):",
         "if False:",
         (KNOWN,),
     ),
     Break(
         "end all turns with their socket, begun or not",
-        "responses/lanes.py",
+        "responses/routing/lanes.py",
         "            if turn.state is TurnState.QUEUED:\n                raw =",
         "            if False:\n                raw =",
         (MANY, LANES),
     ),
     Break(
         "keep a turn that waits from the pool that wants it back",
-        "responses/books.py",
+        "responses/routing/books.py",
         "        if self._owed:\n            self._give_back_some()\n",
         "",
         (KNOWN,),
     ),
     Break(
         "take an error without a lane for a refusal although others run",
-        "responses/doubts.py",
+        "responses/routing/doubts.py",
         "        return bool(turn.rivals)\n",
         "        return False\n",
         (MANY,),
     ),
     Break(
         "keep in doubt whose an error without a lane is",
-        "responses/doubts.py",
+        "responses/routing/doubts.py",
         "            turn.rivals.discard(lane)\n",
         "",
         (MANY,),
     ),
     Break(
         "free the lane of a turn that was left although a steer has a successor yet",
-        "responses/answers.py",
+        "responses/routing/answers.py",
         "        if over and wait:\n",
         "        if False:\n",
         (STEERING,),
     ),
     Break(
         "free the lane of a turn whose successor did not come in time",
-        "responses/mending.py",
+        "responses/routing/mending.py",
         "turn.steering is not None and turn.steering.outstanding:",
         "turn.steering is not None and False:",
         (STEERING,),
     ),
     Break(
         "show readers an error that is mended",
-        "responses/reading.py",
+        "responses/routing/reading.py",
         "    turn.error_event = event\n    turn.held += (event,)\n",
         "    turn.error_event = event\n    reading.items.append(event)\n",
         (RETRIES,),
     ),
     Break(
         "never earn a second try back",
-        "responses/answers.py",
+        "responses/routing/answers.py",
         "            self._actions += [Repay()] * turn.unpaid\n",
         "",
         (RETRIES,),
     ),
     Break(
         "use a socket beyond its age",
-        "responses/books.py",
+        "responses/routing/books.py",
         "expired = self._expires_at is not None and self._expires_at <= self._now",
         "expired = False",
         (MANY,),
     ),
     Break(
         "send a conversation to a connection that does not know it",
-        "responses/pool.py",
+        "responses/connections/pool.py",
         "if isinstance(home, Lane) and home.cached:",
         "if False:",
         (POOL,),
     ),
     Break(
         "leave turns waiting while another connection is free",
-        "responses/pool.py",
+        "responses/connections/pool.py",
         "return most if len(most.turns) > capacity else None",
         "return None",
         (POOL,),
     ),
     Break(
         "make connections without a limit",
-        "responses/pool.py",
+        "responses/connections/pool.py",
         "        if len(accepting) < self._max_connections:\n",
         "        if True:\n",
         (POOL,),
     ),
     Break(
         "count the first event's limit from the turn's start",
-        "responses/turn.py",
+        "responses/routing/turn.py",
         "return self.written_at, limits.first_event",
         "return self.started_at, limits.first_event",
-        ("responses/test_turn.py",),
+        ("responses/routing/test_turn.py",),
     ),
     Break(
         "let a turn whose sequence has a gap pass as strict",
-        "responses/turn.py",
+        "responses/routing/turn.py",
         "            self.missing_events += gap\n",
         "            gap = 0\n",
-        ("responses/test_turn.py", READING),
+        ("responses/routing/test_turn.py", READING),
     ),
     Break(
         "swallow what a callback raises",
-        "responses/handlers.py",
+        "responses/stream/handlers.py",
         "self._callback_errors.append(exc)",
         "pass",
-        ("responses/test_handlers.py",),
+        ("responses/stream/test_handlers.py",),
     ),
     Break(
         "go on with a turn whose reader was interrupted",
-        "responses/stream.py",
+        "responses/stream/stream.py",
         '            self._post_cancel("Interrupted by Ctrl-C.")\n',
         "",
         (f"{STREAM}::test_ctrl_c_in_a_reader_cancels_the_turn",),
     ),
     Break(
         "lose the place of a reader that is interrupted",
-        "responses/readers.py",
+        "responses/stream/readers.py",
         "        item = batch[index]\n",
         "        self._index = index + 1\n        item = batch[index]\n",
-        ("responses/test_readers.py",),
+        ("responses/stream/test_readers.py",),
     ),
     # Life in a process.
     Break(
@@ -551,7 +551,7 @@ BREAKS = (
     ),
     Break(
         "show the key in the error of a refusal",
-        "responses/reading.py",
+        "responses/routing/reading.py",
         'refuses = type(event) is ErrorEvent or event.type == "response.failed"',
         "refuses = False",
         (READING, LANES),

@@ -18,4 +18,4 @@ def patience():
 @pytest.fixture(autouse=True)
 def _short_drain(monkeypatch):
     # Several scenarios go through a drain that the server never ends.
-    monkeypatch.setattr("llmws.responses.books.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("llmws.responses.routing.books.DRAIN_SECONDS", 0.05)

@@ -12,14 +12,15 @@ import attrs
 import pytest
 
 import llmws
-from llmws.responses import books, ends, lanes, reading, shares, stream, turn
-from llmws.responses.apierrors import ErrorEvent
-from llmws.responses.events import decode
-from llmws.responses.handlers import Handlers
-from llmws.responses.lanes import Lanes
-from llmws.responses.readers import Reader
-from llmws.responses.stream import Stream
-from llmws.responses.turn import Cancel, Turn
+from llmws.responses.routing import books, ends, lanes, reading, shares, turn
+from llmws.responses.routing.lanes import Lanes
+from llmws.responses.routing.turn import Cancel, Turn
+from llmws.responses.stream import stream
+from llmws.responses.stream.handlers import Handlers
+from llmws.responses.stream.readers import Reader
+from llmws.responses.stream.stream import Stream
+from llmws.responses.vocabulary.apierrors import ErrorEvent
+from llmws.responses.vocabulary.events import decode
 from llmws.wire import link, monitor
 from llmws.wire.dialling import Dialling
 from llmws.wire.inbox import Inbox
@@ -99,7 +100,7 @@ def forget_response_id(patch: Patch) -> None:
         a_turn.response_id = None
         return last
 
-    from llmws.responses.events import ResponseStarted
+    from llmws.responses.vocabulary.events import ResponseStarted
 
     started = reading._MILESTONES[ResponseStarted]
     patch.setitem(reading._MILESTONES, ResponseStarted, lambda *args: change(started, *args))

@@ -97,7 +97,7 @@ def test_a_gap_in_the_numbers_is_counted_and_logged_once(caplog, patience):
         assert [e.raw for e in _events(watch, patience)] == _with_gap()
         assert session.stats.missing_events == 2
         warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-        assert [record.name for record in warnings] == ["llmws.responses.books"]
+        assert [record.name for record in warnings] == ["llmws.responses.routing.books"]
         assert "2 sequence numbers missing" in warnings[0].getMessage()
         Watch(session.stream("two")).check_result("Good again", patience)
         assert session.stats.missing_events == 2

@@ -18,10 +18,10 @@ import attrs
 import pytest
 
 import llmws
-from llmws.responses import reading
-from llmws.responses.lanes import Lanes
-from llmws.responses.stream import Stream
-from llmws.responses.turn import Cancel
+from llmws.responses.routing import reading
+from llmws.responses.routing.lanes import Lanes
+from llmws.responses.routing.turn import Cancel
+from llmws.responses.stream.stream import Stream
 from llmws.wire.inbox import live_inboxes
 from llmws.wire.link import Link
 from llmws.wire.steps import Lost, Stop

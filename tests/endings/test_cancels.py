@@ -108,7 +108,7 @@ def test_a_connection_that_does_not_drain_is_replaced(patience):
 
 
 def test_a_hard_cancel_replaces_the_connection_at_once(monkeypatch, patience):
-    monkeypatch.setattr("llmws.responses.books.DRAIN_SECONDS", 3600.0)
+    monkeypatch.setattr("llmws.responses.routing.books.DRAIN_SECONDS", 3600.0)
     with _playing(5, ends=False) as server, session_at(server.base_url) as session:
         stream, watch = _begin(session, server, 5, patience)
         stream.cancel(hard=True)
@@ -296,7 +296,7 @@ def test_ctrl_c_in_a_reader_cancels_its_turn_and_frees_the_lane(patience):
 
 def interrupt(patience, broken=""):
     """Run the program, and interrupt it whenever it waits; some code may break its library first."""
-    drain = "import llmws.responses.books as books; books.DRAIN_SECONDS = 0.05\n"
+    drain = "import llmws.responses.routing.books as books; books.DRAIN_SECONDS = 0.05\n"
     program = drain + broken + _PROGRAM.replace("PATIENCE", str(patience))
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=40

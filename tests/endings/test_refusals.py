@@ -119,7 +119,7 @@ def _error_after(events, ending=None):
 
 
 def test_an_error_without_a_terminal_event_is_waited_for_and_then_raised(patience, monkeypatch):
-    monkeypatch.setattr("llmws.responses.answers._ERROR_GRACE", grace := 0.4)
+    monkeypatch.setattr("llmws.responses.routing.answers._ERROR_GRACE", grace := 0.4)
     with Script(_error_after(5)) as server, session_at(server.base_url) as session:
         watch = Watch(session.stream("one"))
         watch.witnesses["events"].has_seen(6, patience)

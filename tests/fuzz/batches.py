@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from llmws.responses import shares
-from llmws.responses.entries import opened
-from llmws.responses.readers import chunks_of, events_of, sse_of, texts_of
-from llmws.responses.refusals import Remedy
-from llmws.responses.turn import Submit, Turn
+from llmws.responses.routing import shares
+from llmws.responses.routing.refusals import Remedy
+from llmws.responses.routing.turn import Submit, Turn
+from llmws.responses.stream.readers import chunks_of, events_of, sse_of, texts_of
+from llmws.responses.vocabulary.entries import opened
 from llmws.timeouts import Timeouts
 from llmws.wire import jsoncodec
 from llmws.wire.steps import Deliver, Drop, Finished, Opened, Send, Started, Tick, Want

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llmws.errors import APIError, ParseError, RemoteProtocolError
-from llmws.responses.apierrors import ErrorEvent, from_event
-from llmws.responses.chunks import Chunk
-from llmws.responses.events import Event, ResponseFinished, decode
-from llmws.responses.readers import chunks_of, events_of, sse_of, texts_of
-from llmws.responses.snapshot import Accumulator, Response
+from llmws.responses.stream.chunks import Chunk
+from llmws.responses.stream.readers import chunks_of, events_of, sse_of, texts_of
+from llmws.responses.stream.snapshot import Accumulator, Response
+from llmws.responses.vocabulary.apierrors import ErrorEvent, from_event
+from llmws.responses.vocabulary.events import Event, ResponseFinished, decode
 from tests.fuzz import shapes
 from tests.fuzz.choices import Choices
 

@@ -13,7 +13,7 @@ import time
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from tests.responses.test_lanes_machine import LanesMachine
+from tests.responses.routing.test_lanes_machine import LanesMachine
 from tests.wire.test_inbox_machine import InboxMachine
 from tests.wire.test_link_machine import LinkMachine
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llmws.responses.events import TYPES
-from llmws.responses.views import Event, Field
+from llmws.responses.vocabulary.events import TYPES
+from llmws.responses.vocabulary.views import Event, Field
 from tests.fuzz.choices import Choices
 
 

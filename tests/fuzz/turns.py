@@ -12,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from llmws.errors import ConnectError, LLMWSError
-from llmws.responses.capabilities import Capabilities
-from llmws.responses.events import TERMINAL_TYPES
-from llmws.responses.lanes import Lanes
-from llmws.responses.readers import events_of
-from llmws.responses.reports import Returned
-from llmws.responses.turn import Cancel, Submit, Turn
+from llmws.responses.routing.lanes import Lanes
+from llmws.responses.routing.reports import Returned
+from llmws.responses.routing.turn import Cancel, Submit, Turn
+from llmws.responses.stream.readers import events_of
+from llmws.responses.vocabulary.capabilities import Capabilities
+from llmws.responses.vocabulary.events import TERMINAL_TYPES
 from llmws.timeouts import Timeouts
 from llmws.wire.framing import (
     BINARY,

@@ -11,9 +11,9 @@ import time
 import pytest
 
 import llmws
-from llmws.responses import events
-from llmws.responses.apierrors import from_event
-from llmws.responses.snapshot import Accumulator
+from llmws.responses.stream.snapshot import Accumulator
+from llmws.responses.vocabulary import events
+from llmws.responses.vocabulary.apierrors import from_event
 from llmws.wire.framing import TEXT, encode
 from tests.endings.script import PATIENCE, Script, answer, session_at
 
@@ -65,7 +65,7 @@ def refusing(bomb):
 
 @pytest.mark.parametrize("name", FATAL)
 def test_a_bomb_ends_its_turn_and_nothing_else(name, monkeypatch):
-    monkeypatch.setattr("llmws.responses.books.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("llmws.responses.routing.books.DRAIN_SECONDS", 0.05)
     with Script(refusing(FATAL[name])) as server, session_at(server.base_url) as session:
         with pytest.raises(llmws.RemoteProtocolError) as caught:
             session.create("one", timeouts={"total": PATIENCE})
@@ -148,7 +148,7 @@ def test_a_million_empty_objects_are_read_in_time():
     "numbers", [(HUGE, b"0"), (b"0", HUGE), (b"-" + HUGE, HUGE), (b"0", b"-3")]
 )
 def test_no_sequence_number_harms_the_connection(check, numbers, caplog, monkeypatch):
-    monkeypatch.setattr("llmws.responses.books.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("llmws.responses.routing.books.DRAIN_SECONDS", 0.05)
     caplog.set_level(logging.DEBUG, "llmws")
     first, second = numbers
 

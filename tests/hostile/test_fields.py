@@ -9,10 +9,11 @@ import itertools
 import pytest
 
 import llmws
-from llmws.responses import chunks, events, readers
-from llmws.responses.items import Usage
-from llmws.responses.snapshot import Accumulator, Response
-from llmws.responses.views import Field
+from llmws.responses.stream import chunks, readers
+from llmws.responses.stream.snapshot import Accumulator, Response
+from llmws.responses.vocabulary import events
+from llmws.responses.vocabulary.items import Usage
+from llmws.responses.vocabulary.views import Field
 
 
 HUGE = (

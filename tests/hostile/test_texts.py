@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import llmws
-from llmws.responses import chunks
-from llmws.responses.events import from_raw
+from llmws.responses.stream import chunks
+from llmws.responses.vocabulary.events import from_raw
 from llmws.testing import record
 from llmws.wire.framing import TEXT, encode, encode_close
 from tests.endings.script import PATIENCE, Script, answer, session_at

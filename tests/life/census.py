@@ -11,9 +11,9 @@ from collections import Counter
 import attrs
 
 from llmws import Session
-from llmws.responses.core import Core
-from llmws.responses.stream import Stream
-from llmws.responses.turn import Turn
+from llmws.responses.connections.core import Core
+from llmws.responses.routing.turn import Turn
+from llmws.responses.stream.stream import Stream
 from llmws.wire.connection import Connection
 
 

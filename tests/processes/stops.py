@@ -26,7 +26,7 @@ __all__ = ["stop"]
 
 # The numbers that links live by, made so short that a second is a long time; the rules are the same.
 _SHORT = """
-import functools, llmws.responses.core as core
+import functools, llmws.responses.connections.core as core
 core.LinkPolicy = functools.partial(core.LinkPolicy, ping_interval=0.1, ping_timeout=1.0)
 """
 # After the numbers were made short.

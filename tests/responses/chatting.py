@@ -8,14 +8,14 @@ import json
 import attrs
 
 from llmws.errors import PreviousResponseNotFoundError, StreamCancelledError, StreamInterruptedError
-from llmws.responses.continuation import Anchor
-from llmws.responses.conversation import Conversation
-from llmws.responses.events import from_raw
-from llmws.responses.legs import Leg
-from llmws.responses.snapshot import Response
-from llmws.responses.steering import Steer, Steering
-from llmws.responses.stream import Stream
-from llmws.responses.turn import Cancel, Turn, TurnState
+from llmws.responses.conversation.conversation import Conversation
+from llmws.responses.routing.turn import Cancel, Turn, TurnState
+from llmws.responses.sending.continuation import Anchor
+from llmws.responses.sending.steering import Steer, Steering
+from llmws.responses.stream.legs import Leg
+from llmws.responses.stream.snapshot import Response
+from llmws.responses.stream.stream import Stream
+from llmws.responses.vocabulary.events import from_raw
 from llmws.timeouts import Timeouts
 
 

@@ -6,9 +6,9 @@ import json
 from collections import deque
 from typing import Any
 
-from llmws.responses.entries import opened
-from llmws.responses.lanes import Lanes
-from llmws.responses.turn import Submit, Turn
+from llmws.responses.routing.lanes import Lanes
+from llmws.responses.routing.turn import Submit, Turn
+from llmws.responses.vocabulary.entries import opened
 from llmws.timeouts import Timeouts
 from llmws.wire.ports import Allowed, Append, AskAgain, Finish, Overflowed, Report
 from llmws.wire.steps import Deliver, Finished, Opened, Send, Started, Tick

@@ -6,11 +6,11 @@ import json
 
 import attrs
 
-from llmws.responses.capabilities import Capabilities
-from llmws.responses.continuation import Anchor, Continuation, Keeper
-from llmws.responses.settings import Settings
-from llmws.responses.transcript import Transcript
-from llmws.responses.turn import Cancel, Submit
+from llmws.responses.routing.turn import Cancel, Submit
+from llmws.responses.sending.continuation import Anchor, Continuation, Keeper
+from llmws.responses.sending.settings import Settings
+from llmws.responses.sending.transcript import Transcript
+from llmws.responses.vocabulary.capabilities import Capabilities
 from llmws.wire import jsoncodec
 from llmws.wire.steps import Send
 from tests.responses.lanework import FOREVER, Lanework, completed, created

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmws.responses import chain
+from llmws.responses.conversation import chain
 from tests.scale.crowd import crowd
 from tests.scale.growth import SHORTENINGS, delta_turns, memory
 from tests.scale.rotation import Rotated, rotate

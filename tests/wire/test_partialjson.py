@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmws.responses.events import decode
-from llmws.responses.snapshot import Accumulator
+from llmws.responses.stream.snapshot import Accumulator
+from llmws.responses.vocabulary.events import decode
 from llmws.wire import jsoncodec
 from llmws.wire.partialjson import partial_json
 

@@ -8,7 +8,7 @@ import json
 import time
 
 import llmws
-from llmws.responses.capabilities import Capabilities
+from llmws.responses.vocabulary.capabilities import Capabilities
 from llmws.testing import Server, faults, rules
 from llmws.testing.answer import Answer
 from llmws.wire.backoff import RetryBudget

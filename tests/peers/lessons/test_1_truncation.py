@@ -88,7 +88,7 @@ def test_a_decimal_temperature_that_closes_the_socket_is_told_with_the_code_and_
 @pytest.mark.parametrize("at", [0, "created", "delta"])
 def test_an_error_ends_its_turn_though_nothing_follows(at, monkeypatch):
     """opencode#50848: ``error`` was not taken for an end, and the turn hung."""
-    monkeypatch.setattr("llmws.responses.answers._ERROR_GRACE", 0.05)
+    monkeypatch.setattr("llmws.responses.routing.answers._ERROR_GRACE", 0.05)
     fault = faults.ErrorFrame(at=at, code="invalid_prompt", status=400, failed=False)
     with opened(only(1, fault=fault)) as (_, session):
         errors = every_way_to_the_end(session.stream("x", timeouts={"idle": PATIENCE}))

@@ -146,7 +146,7 @@ def test_a_turn_that_failed_leaves_a_session_and_a_conversation_that_work(
     fault, lanes, short_drain, monkeypatch
 ):
     """pipecat#5575: after an error every further turn failed as well."""
-    monkeypatch.setattr("llmws.responses.answers._ERROR_GRACE", 0.05)
+    monkeypatch.setattr("llmws.responses.routing.answers._ERROR_GRACE", 0.05)
     limits = {"idle": 0.15, "first_event": 0.15}
     rule = only(2, fault=fault, rule=rules.echo())
     with opened(rule, lanes=lanes, ping=0.1, timeouts=limits) as (_, session):

@@ -1,0 +1,1 @@
+"""The connections behind a session: which there are, what opens them, and what replaces them."""
