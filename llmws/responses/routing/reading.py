@@ -161,8 +161,16 @@ def _take(
     if milestone is not None:
         return _reached(milestone, turn, event, reading, hide)
     if turn.state is TurnState.OUTPUT or _begins_output(turn, event, reading):
-        reading.items.append(event)
+        _put(turn, event, reading)
     return False
+
+
+def _put(turn: Turn, event: Event, reading: Reading) -> None:
+    """Have an event logged, behind what is held back."""
+    if turn.held:
+        turn.held += (event,)
+    else:
+        reading.items.append(event)
 
 
 def _is_older(turn: Turn, event: Event, number: Any) -> bool:
@@ -235,7 +243,7 @@ def _started(turn: Turn, event: Any, reading: Reading) -> bool:
         turn.response_id = event.response_id
         turn.suspicious = False
         reading.useful = True
-    reading.items.append(event)
+    _put(turn, event, reading)
     return False
 
 
@@ -269,7 +277,7 @@ def _steered(turn: Turn, event: Any, reading: Reading) -> bool:
     if steering is None or not steering.concerns(event):
         reading.strays.append(event)
         return False
-    reading.items.append(event)
+    _put(turn, event, reading)
     steer = steering.heard(event)
     reading.steered += [] if steer is None else [steer]
     if turn.final is None:

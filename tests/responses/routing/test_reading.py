@@ -245,3 +245,15 @@ def test_a_refusal_that_nests_too_deep_to_be_searched_for_keys_ends_the_turn():
     assert isinstance(reading.fault, RemoteProtocolError)
     assert "nests too deep" in str(reading.fault)
     assert (reading.items, reading.position) == ([], 1)
+
+
+def test_what_comes_behind_an_error_that_is_held_back_stays_behind_it():
+    made = turn(TurnState.ACCEPTED)
+    reading = reading_of(made, error(), created("again"))
+    assert reading.items == []
+    assert [event.type for event in made.held] == ["error", "response.created"]
+    reading = reading_of(made, delta())
+    assert [event.type for event in opened(reading.items)] == [
+        "error", "response.created", "response.output_text.delta",
+    ]  # fmt: skip
+    assert made.held == ()
