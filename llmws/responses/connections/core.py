@@ -102,7 +102,7 @@ class Core:
         self._greenlets = Greenlets()
         self._callbacks_name = f"llmws-responses-callbacks-{next(_groups)}"
         self._make_locks()
-        self._conversations: weakref.WeakSet[Movable] = weakref.WeakSet()
+        self._conversations: weakref.WeakSet[Movable] | None = None  # Until there is one.
         self.pool = Pool(self._connect, self._capabilities, parts.max_connections)
         rotation = Rotation(self.pool, self._movable, timeouts, parts.warm_window, spawn_thread)
         self.pool.aged = rotation.begin
@@ -117,10 +117,13 @@ class Core:
         close = self._timeouts.close
         handshake = None if close is None else close * _HANDSHAKE_SHARE
         policy = LinkPolicy(close_timeout=handshake or LinkPolicy().close_timeout)
+        known = self._capabilities
+        if lanes_known is not known.lanes:
+            known = attrs.evolve(known, lanes=lanes_known)
         lanes = Lanes(
             self._parts.sequence_check,
             self.secrets,
-            attrs.evolve(self._capabilities, lanes=lanes_known),
+            known,
             max_age=self._capabilities.rotate_after(self._jitter()),
             idle_seconds=_IDLE_SECONDS,
         )
@@ -207,11 +210,13 @@ class Core:
     def register(self, conversation: Movable) -> None:
         """Have a conversation moved when its connection is replaced, as long as it lives."""
         with self._lock:
+            if self._conversations is None:
+                self._conversations = weakref.WeakSet()
             self._conversations.add(conversation)
 
     def _movable(self) -> list[Movable]:
         with self._lock:
-            return list(self._conversations)
+            return list(self._conversations or ())
 
     def count(self, usage: Usage) -> None:
         """Add the tokens of what went over HTTP."""

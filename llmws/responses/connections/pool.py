@@ -64,7 +64,7 @@ class Slot:
         retired: Whether the server wants no further turns on it.
         leaving: Whether it ends as soon as nothing runs there.
         reserved: Whether it is being prepared, and takes no turns but those that are given to it.
-        prepared: Opened when it is known whether it has a socket; not guarded.
+        prepared: Opened when it is known whether it has a socket; not guarded. None if nobody asks for that.
         ready: Whether it had one then; not guarded.
     """
 
@@ -74,7 +74,7 @@ class Slot:
     retired: bool = False
     leaving: bool = False
     reserved: bool = False
-    prepared: Gate = attrs.field(factory=Gate)
+    prepared: Gate | None = None
     ready: bool = False
 
     @property
@@ -225,7 +225,8 @@ class Pool:
                 slot.retired = report.retired
         elif isinstance(report, Ready):
             slot.ready = report.ready
-            slot.prepared.set()
+            if slot.prepared is not None:
+                slot.prepared.set()
         elif isinstance(report, Learned):
             self._learned(report.known)
         elif isinstance(report, Idle):
@@ -329,8 +330,9 @@ class Pool:
         Raises:
             ConnectError: The system has no thread for it.
         """
-        slot.connection.post(Prepare(timeout, slot.prepared))
-        slot.prepared.wait(timeout)
+        prepared = slot.prepared = Gate()
+        slot.connection.post(Prepare(timeout, prepared))
+        prepared.wait(timeout)
         return slot.ready
 
     def submit_to(self, slot: Slot, turn: Turn) -> None:

@@ -136,7 +136,7 @@ class Books:
             if lane is not None:
                 self._queue.remove(turn)
                 if forked and parent is not None and parent is not lane:
-                    parent.forks.add(turn)
+                    parent.forks |= {turn}
                     turn.holds = parent
                 self._begin(turn, lane)
             if self._lanes.full:
@@ -341,7 +341,7 @@ class Books:
         held, turn.holds = turn.holds, None
         if held is None:
             return False
-        held.forks.discard(turn)
+        held.forks -= {turn}
         return True
 
 

@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_NONE = Usage()
+
+
 @attrs.define
 class LaneCounters:
     """
@@ -60,8 +63,8 @@ class LaneCounters:
     missing_events: int = 0
     dropped_events: int = 0
     released_bytes: int = 0
-    usage: Usage = attrs.field(factory=Usage)
-    warm_up_usage: Usage = attrs.field(factory=Usage)
+    usage: Usage = _NONE
+    warm_up_usage: Usage = _NONE
 
 
 def interruption(turn: Turn, lost: Lost) -> TurnError:

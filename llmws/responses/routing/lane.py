@@ -54,7 +54,7 @@ class Lane:
     used: int = 0
     cached: str | None = None
     keeper: object | None = None
-    forks: set[Any] = attrs.field(factory=set)
+    forks: frozenset[Any] = frozenset()
 
     @property
     def free(self) -> bool:

@@ -92,7 +92,7 @@ def test_a_lane_is_asked_for_by_the_turn_that_goes_on_from_it():
     made.vacate(home)
     assert lease(made, home) is home
     made.vacate(home)
-    home.forks.add(turn())
+    home.forks |= {turn()}
     assert lease(made, home) is None
 
 
