@@ -123,6 +123,15 @@ def nothing_is_left_behind():
     assert sorted(open_descriptors() - descriptors) == []
 
 
+@pytest.fixture(scope="module")
+def no_finalizers():
+    """Keep other tests' garbage from being collected at the end of the stack, where its finalizers would fail."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def close_default_session():
     session, default._default.session = default._default.session, None
     if session is not None:

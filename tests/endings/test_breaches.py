@@ -13,6 +13,10 @@ from tests.endings.script import PATIENCE, Script, answer, session_at
 from tests.endings.watch import Watch, facts
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 DEEP = b"[" * 100_000 + b"]" * 100_000
 NOT_JSON = {
     "broken JSON": b'{"type": "response.output_text.delta", ',

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,16 +14,11 @@ from tests.fuzz.machines import MACHINES, live
 from tests.fuzz.targets import TARGETS
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 EXAMPLES = 40
-
-
-@pytest.fixture(autouse=True)
-def no_finalizer_runs_at_the_end_of_the_stack() -> Iterator[None]:
-    """Keep others' garbage from being collected where inputs nest to the limit: finalizers would fail there."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @st.composite

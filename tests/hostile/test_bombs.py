@@ -18,6 +18,10 @@ from llmws.wire.framing import TEXT, encode
 from tests.endings.script import PATIENCE, Script, answer, session_at
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 DEEP = 100_000
 HUGE = (
     b"9" * 4300

@@ -13,6 +13,10 @@ from llmws.wire import jsoncodec
 from llmws.wire.jsoncodec import JSONError, decode, decode_all, encode
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 values = st.recursive(
     st.none()
     | st.booleans()

@@ -13,6 +13,10 @@ from llmws.wire import jsoncodec
 from llmws.wire.partialjson import partial_json
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
     ["\\", '"', "😀x", "\\u00", "\n\t", "\\\\", "é\ud83d".replace("\ud83d", "😀")]
 )

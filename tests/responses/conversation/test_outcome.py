@@ -15,6 +15,10 @@ from llmws.timeouts import Timeouts
 from tests.responses.chatting import Place, said, user
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 SENT = Sent("full", "first turn", 1, 100, 0)
 
 

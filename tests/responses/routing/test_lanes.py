@@ -60,6 +60,10 @@ from tests.responses.lanework import (
 )
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 @pytest.fixture
 def work() -> Lanework:
     return Lanework().opened()

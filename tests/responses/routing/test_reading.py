@@ -18,6 +18,10 @@ from llmws.wire import jsoncodec
 from tests.responses.lanework import LIMIT, completed, created, delta, error, event
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 needs_msgspec = pytest.mark.skipif(jsoncodec._fast is None, reason="msgspec is not installed")
 
 

@@ -18,6 +18,10 @@ from llmws.wire import jsoncodec
 from tests.responses.lanework import created, delta
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 needs_msgspec = pytest.mark.skipif(jsoncodec._fast is None, reason="msgspec is not installed")
 
 BAD = [b"", b"{", b"[]", b"1", b"null", b'"text"', b"\xff", b"nul", b"{}{}", b"[" * 100_000]

@@ -19,6 +19,10 @@ from llmws.responses.tools.tools import CustomTool, Tool, Toolbox, listed, tool
 from llmws.responses.vocabulary.items import ToolCall
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 SCHEMA = {
     "type": "object",
     "properties": {"q": {"type": "string"}, "n": {"type": "integer"}},

@@ -13,6 +13,10 @@ from llmws.responses.vocabulary.events import TextDelta, decode, from_raw
 from llmws.wire import jsoncodec
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 needs_msgspec = pytest.mark.skipif(jsoncodec._fast is None, reason="msgspec is not installed")
 
 DELTA = {

@@ -12,6 +12,10 @@ from llmws.responses.vocabulary import events
 from llmws.responses.vocabulary.events import TERMINAL_TYPES, TYPES, Event, decode, from_raw
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 # Every name of the vendor's schema and of its guides, and the class it has to become.
 WIRE_NAMES = {
     "error": "ErrorEvent",

@@ -18,6 +18,10 @@ from llmws.responses.vocabulary.items import (
 )
 
 
+# Inputs that nest to the limit.
+pytestmark = pytest.mark.usefixtures("no_finalizers")
+
+
 USAGE = {
     "input_tokens": 10,
     "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3},
