@@ -144,7 +144,12 @@ def worked(module: str, given: tuple[str, ...], seconds: int) -> tuple[int, str,
             errors="replace",
         )
     except subprocess.TimeoutExpired as exc:
-        return -1, f"{exc.output or ''}\nthe worker hung", time.monotonic() - began
+        said = exc.output or b""  # Bytes, whatever the encoding (CPython's issue 87597).
+        return (
+            -1,
+            f"{said.decode(errors='replace')}\nthe worker took too long",
+            time.monotonic() - began,
+        )
     return done.returncode, done.stdout, time.monotonic() - began
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+import traceback
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
@@ -32,7 +33,9 @@ def live(
     machine: type[RuleBasedStateMachine], seconds: float, first_seed: int, *, lives: int = LIVES
 ) -> int:
     """
-    Run lives until the time is up; raises at the first that breaks a promise, with the steps that lead there.
+    Run lives until the time is up; raises at the first that breaks a promise, with the shortest steps that lead there.
+
+    Finding those steps may take minutes: what was found is written before.
 
     Args:
         machine: Whose lives.
@@ -56,13 +59,20 @@ def live(
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     seeds = random.Random(first_seed)
     until = time.monotonic() + seconds
     while True:
-        run_state_machine_as_test(seed(seeds.getrandbits(32))(Counted), settings=long)
+        again = seed(seeds.getrandbits(32))
+        try:
+            run_state_machine_as_test(again(Counted), settings=long)
+        except Exception:
+            traceback.print_exc()
+            shortened = settings(long, phases=[Phase.generate, Phase.shrink])
+            run_state_machine_as_test(again(machine), settings=shortened)
+            raise
         if time.monotonic() >= until:
             return lived
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.fuzz import __main__ as command
 from tests.fuzz import framings, jsons
@@ -96,6 +99,32 @@ def test_a_difference_between_the_two_ways_of_reading_json_is_found() -> None:
 @pytest.mark.parametrize("name", MACHINES)
 def test_machines_live_by_their_seed_until_the_time_is_up(name: str) -> None:
     assert live(MACHINES[name], 0.0, 1, lives=3) >= 3
+
+
+def test_what_a_machine_finds_is_told_before_it_is_made_short(capsys) -> None:
+    lives = []
+
+    class Broken(RuleBasedStateMachine):
+        @rule(number=st.integers(0, 99))
+        def step(self, number: int) -> None:
+            lives.append("traceback" if capsys.readouterr().err else "nothing")
+            assert number < 50, "so it goes"
+
+    with pytest.raises(AssertionError, match="so it goes") as caught:
+        live(Broken, 0.0, 1)
+    told = lives.index("traceback")
+    assert 0 < told < len(lives) - 1, "not told before it was made short"
+    assert "step(number=50)" in "".join(caught.value.__notes__)
+
+
+def test_what_a_worker_said_is_shown_when_it_takes_too_long(monkeypatch) -> None:
+    def run(command: list[str], **kwargs: object) -> None:
+        raise subprocess.TimeoutExpired(command, 1.0, output=b"so it goes\n")
+
+    monkeypatch.setattr(command.subprocess, "run", run)
+    code, output, _ = command.worked("tests.fuzz.machines", (), 1)
+    assert code == -1
+    assert output == "so it goes\n\nthe worker took too long"
 
 
 def test_a_replay_runs_one_input(tmp_path, capsys) -> None:

@@ -24,6 +24,7 @@ class Attempt:
         parent: The ``previous_response_id``, or None.
         response_id: The id of its response.
         said: What was said of it, in order.
+        owed: The terminal event that may come after its error; a log has it if the error alone did not end the turn.
         begun: Whether its response has begun.
         failing: Whether an error was said of it, whose terminal event is still to come.
         over: Whether nothing more comes of it.
@@ -37,6 +38,7 @@ class Attempt:
     given: list[str]
     response_id: str
     said: list[dict[str, Any]] = attrs.field(factory=list)
+    owed: list[dict[str, Any]] = attrs.field(factory=list)
     begun: bool = False
     failing: bool = False
     over: bool = False
@@ -158,6 +160,7 @@ class Server:
         if self.lanes and attempt.lane is not None:
             raw["stream_id"] = attempt.lane
         self.late[self._place(attempt)] = raw
+        attempt.owed = [raw]
 
     def end_late(self, attempt: Attempt) -> Iterator[dict[str, Any]]:
         """Say what is owed on the lane of a request."""
