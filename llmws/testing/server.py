@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 import time
-from types import TracebackType
 
 from ..errors import ConfigurationError, RecordingMismatchError
 from .http import Head, HTTPReader, Refusal, accept_upgrade, answer, error_body
@@ -172,12 +171,7 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -112,7 +112,8 @@ class Answers(Doubts):
         reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
         lane = turn.lane
         assert lane is not None
-        failed = turn.error_event is None and failure(turn) is not None
+        unsure = self._doubted is not None or self._orphan is not None
+        failed = unsure and turn.error_event is None and failure(turn) is not None
         end = self._end_of(turn, reading, share.lane)
         self._log(turn, reading, end, share.size_bytes(position, reading.position))
         if reading.useful:
@@ -128,7 +129,7 @@ class Answers(Doubts):
         self._steer_on(turn, reading.steered)
         for event in reading.strays:
             self._redirect(event)
-        if self._doubted is not turn:
+        if unsure and self._doubted is not turn:
             self._heard_beside(lane, failed)
         if reading.retired is not None:
             self._retire(reading.retired)

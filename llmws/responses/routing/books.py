@@ -81,9 +81,8 @@ class Books:
         self._idle_at: float | None = None
         self._stopped = False
         self._now = 0.0
-        self._doubted: Turn | None = (
-            None  # An error without a lane may have been its, or another's.
-        )
+        # An error without a lane may have been this running turn's, or another's.
+        self._doubted: Turn | None = None
         # An error without a lane, and the requests of which one may have been refused by it.
         self._orphan: tuple[ErrorEvent, list[Turn]] | None = None
         self._actions: list[Any] = []
@@ -273,6 +272,8 @@ class Books:
         """Take a turn off its lane."""
         if turn in self._running:
             self._running.remove(turn)
+        if turn is self._doubted:
+            self._doubted = None
         if turn.lane is not None:
             self._lanes.left(turn.lane, turn.response_id, turn.next_number)
         self._unhold(turn)
@@ -332,7 +333,8 @@ class Books:
         if self._retired is not None or self._doomed:
             self._report(Retired(False))  # The next socket is as good as any.
         self._open = self._doomed = self._used = False
-        self._retired = self._aged_at = self._expires_at = self._orphan = None
+        self._retired = self._aged_at = self._expires_at = None
+        self._doubted = self._orphan = None
         self._lanes.reset()
         self._actions += [Report(Released(turn)) for turn in drained]
 

@@ -85,7 +85,7 @@ class Doubts(Mending):
             self._give_orphan()
             return
         turn = self._doubted
-        if turn is None or turn.lane is lane or not turn.rivals or turn not in self._running:
+        if turn is None or not turn.rivals:
             self._doubted = None
         elif failed:
             self._doubted = None
@@ -108,7 +108,7 @@ class Doubts(Mending):
         self._end_early(turn, refusal(turn))
 
     def _refused(self, turn: Turn) -> bool:
-        """Tell whether an error ended a turn for certain."""
+        """Tell whether an error ended a turn for certain; one that may have been another's is forgotten."""
         if turn.rivals:
             turn.acquit()
         return turn.error_event is not None

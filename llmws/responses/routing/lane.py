@@ -97,14 +97,18 @@ class LaneSet:
         self._max_active = capabilities.max_active if capabilities.max_active > 1 else 16
         self._max_names = capabilities.max_lanes or 32
         self._uses = 0
+        self.busy: list[Lane] = []
         self.reset()
 
     def reset(self) -> None:
         """Begin anew with a fresh socket, whose server knows none of the names."""
+        for lane in self.busy:
+            # Conversations remember where they were: a lane that is no more is to keep no log for them.
+            lane.turn = lane.drained = None
         self.default = Lane(None, self._owner)
         self._named: dict[str, Lane] = {}
         self._all = [self.default]
-        self.busy: list[Lane] = []
+        self.busy = []
         self.echoed = False
 
     def __iter__(self) -> Iterator[Lane]:

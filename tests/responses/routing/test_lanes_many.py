@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from llmws.errors import (
@@ -281,6 +283,23 @@ def test_an_error_without_a_lane_is_not_taken_for_certain_when_the_link_is_lost(
     caught = failure(turns[None])
     assert (type(caught), caught.may_have_been_billed) == (StreamInterruptedError, True)
     assert work.lanes.counters.retries == 0
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "link lost", "in doubt"])
+def test_nothing_is_kept_of_a_turn_that_ended_while_it_was_unknown_whose_an_error_is(work, ending):
+    turns = running(work, 2)
+    work.say(error("server_error"))
+    if ending == "link lost":
+        work.step(Lost(1001, ""))
+    elif ending == "cancelled":
+        cancel(work, turns[None])
+    else:
+        work.wait()
+    work.say(completed())
+    log = weakref.ref(turns.pop(None).inbox)
+    work.finishes.clear()
+    work.reports.clear()
+    assert log() is None
 
 
 def test_what_comes_for_a_turn_that_was_left_tells_whose_an_error_without_a_lane_is(work):
