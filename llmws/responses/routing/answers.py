@@ -84,7 +84,9 @@ class Answers(Doubts):
             self._learned(False)
             return lanes.addressed(None)
         if isinstance(event, ErrorEvent) and len(lanes.busy) == 1 and _waits(lanes.busy[0]):
-            # Some errors come without their lane (documented), and this can be no other's.
+            # Some errors come without their lane (documented), and this can be no other's. Nor may what follows it have
+            # one, if the server has no lanes after all.
+            lanes.default.suspect = True
             return lanes.busy[0]
         return lane
 
@@ -109,9 +111,13 @@ class Answers(Doubts):
 
     def _read_turn(self, turn: Turn, share: Share, position: int) -> int:
         mixed = not self._lanes.echoed and len(self._running) > 1
-        reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
         lane = turn.lane
         assert lane is not None
+        if turn.state is TurnState.SENT:
+            # Asked anew each time: without lanes the turn that ended by an error may have run beside this one.
+            turn.before = (lane.last_id, lane.last_number)
+            turn.suspicious = self._lanes.suspects(lane)
+        reading = read(turn, share, position, strict=self._strict, mixed=mixed, hide=self._hide)
         unsure = self._doubted is not None or self._orphan is not None
         failed = unsure and turn.error_event is None and failure(turn) is not None
         end = self._end_of(turn, reading, share.lane)
@@ -275,6 +281,8 @@ class Answers(Doubts):
         if isinstance(event, ResponseStarted):
             lane.drains_unaccepted = False
         if isinstance(event, ResponseFinished):
+            if lane.drains_unaccepted and self._lanes.suspects(lane):
+                return  # It is rather that of the turn before, which ended by an error.
             self._add_usage(lane.drained, event)  # It was paid for all the same.
         over, wait, steering = event.type in TERMINAL_TYPES, 0.0, lane.drained.steering
         self._heard_beside(lane, event.type == "response.failed")

@@ -152,8 +152,6 @@ class Books:
             self._notice(turn, {"type": "llmws.rotation", "reason": reason})
         self._lanes.lease(lane, turn)
         turn.lane = turn.home = lane
-        turn.before = (lane.last_id, lane.last_number)
-        turn.suspicious = self._lanes.suspects(lane)
         self._running.append(turn)
         self._actions.append(Send(turn, message))
 

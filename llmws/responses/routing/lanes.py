@@ -106,6 +106,10 @@ class Lanes(Answers):
             # It was posted while the socket was being closed.
             self._end_waiting(turn, given.refusal())
             return
+        if turn.ended:
+            # Notices had filled its log when the connection before gave it back.
+            self._end_waiting(turn, InboxOverflowError("", **turn.facts()))
+            return
         if not given.moved:
             self._count(turn)
         self._enqueue(turn)

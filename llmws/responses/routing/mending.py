@@ -7,6 +7,7 @@ import logging
 from ...errors import APIError
 from ...wire.backoff import Backoff
 from ...wire.ports import Allowed, AskAgain
+from ...wire.steps import Repay
 from .books import DRAIN_SECONDS, Books
 from .ends import failure, refusal
 from .refusals import Remedy, remedy
@@ -91,11 +92,15 @@ class Mending(Books):
         if turn.ended or what is None or given.fraction is None:
             self._end_refused(turn, error)
             return
-        turn.unpaid += 1
         delay = 0.0
         if what is Remedy.LATER:
             delay = Backoff().delay(1, given.fraction, error.retry_after)
-        elif what is Remedy.NO_LANES:
+        if turn.out_of_time(self._now + delay):
+            self._actions.append(Repay())
+            self._end_refused(turn, error)
+            return
+        turn.unpaid += 1
+        if what is Remedy.NO_LANES:
             self._learned(False)
         raw = {"type": "llmws.retry", "how": what.value, "delay": delay, "reason": str(error)}
         self._add_usage(turn, turn.final)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..sending.continuation import Anchor
+from ..sending.continuation import Anchor, Continuation
 from .lane import Lane, LaneSet
 from .refusals import Remedy
 from .turn import Turn
@@ -20,7 +20,7 @@ def parent_of(turn: Turn, lanes: LaneSet) -> Lane | None:
         return None
     if turn.continuation is None:
         return lanes.holder(turn.parent_id)
-    anchor = _cached(turn.continuation.anchors, lanes)
+    anchor = _cached(turn.continuation, lanes)
     return None if anchor is None else _home(anchor, lanes)
 
 
@@ -44,7 +44,7 @@ def _choice(turn: Turn, lanes: LaneSet) -> tuple[Anchor | None, str]:
     anchors = continuation.anchors
     if not anchors:
         return None, continuation.why_full
-    anchor = _cached(anchors, lanes)
+    anchor = _cached(continuation, lanes)
     if anchor is not None:
         return anchor, WARMED_UP if anchor.warmed else "parent cached"
     anchor = next((anchor for anchor in anchors if anchor.stored), None)
@@ -57,15 +57,18 @@ def _choice(turn: Turn, lanes: LaneSet) -> tuple[Anchor | None, str]:
     return None, "connection lost"
 
 
-def _cached(anchors: tuple[Anchor, ...], lanes: LaneSet) -> Anchor | None:
-    return next((anchor for anchor in anchors if _home(anchor, lanes) is not None), None)
+def _cached(continuation: Continuation, lanes: LaneSet) -> Anchor | None:
+    for anchor in continuation.anchors:
+        home = _home(anchor, lanes)
+        # What runs there takes the place of the response before a fork could go on from it.
+        if home is not None and not (continuation.forked and home.turn is not None):
+            return anchor
+    return None
 
 
 def _home(anchor: Anchor, lanes: LaneSet) -> Lane | None:
     """Return the lane that still caches an anchor's response, or None."""
     home = anchor.home
-    return (
-        home
-        if home in lanes and isinstance(home, Lane) and home.cached == anchor.response_id
-        else None
-    )
+    if home in lanes and isinstance(home, Lane) and home.cached == anchor.response_id:
+        return home
+    return None

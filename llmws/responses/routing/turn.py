@@ -217,6 +217,11 @@ class Turn:
         end = self.started_at + total
         return end if due is None or end < due else due
 
+    def out_of_time(self, at: float) -> bool:
+        """Tell whether it is to have ended by then, whatever it waits for."""
+        total = self.timeouts.total
+        return total is not None and self.started_at + total <= at
+
     def overdue(self, now: float) -> TurnTimeout | None:
         """Return the error of the limit that passed first, or None if none has."""
         since, seconds = self._phase()

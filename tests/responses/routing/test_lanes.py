@@ -24,7 +24,7 @@ from llmws.errors import (
     StreamInterruptedError,
     TotalTimeout,
 )
-from llmws.responses.routing.reports import Retired, Returned
+from llmws.responses.routing.reports import Released, Retire, Retired, Returned
 from llmws.responses.routing.turn import Cancel, Notice, Submit, TurnState
 from llmws.timeouts import Timeouts
 from llmws.wire.inbox import Inbox
@@ -574,6 +574,16 @@ def test_what_comes_behind_the_end_of_the_draining_is_not_the_next_turns(work, s
     assert following.ended is (said["type"] != "error")
 
 
+def test_a_late_end_of_a_refused_turn_does_not_end_the_draining_of_the_next(work):
+    work.sent()
+    work.say(error())
+    cancelled, following = work.sent(b"2"), work.submit(b"3")
+    work.step(cancel(cancelled))
+    assert work.say(completed("1", "failed")) == []
+    # Its own, whether it was begun or not.
+    assert work.say(created("2"), completed("2")) == [Send(following, b"3")]
+
+
 def test_an_error_in_mid_answer_does_not_end_the_draining(work):
     turn, following = work.sent(), work.submit(b"2")
     work.say(created())
@@ -629,6 +639,20 @@ def test_an_inbox_that_overflows_ends_its_turn_and_drains(work):
     assert work.say(delta(), delta()) == [Useful()]
     assert type(failure(turn)) is InboxOverflowError
     assert work.say(completed()) == [Send(following, b"2")]
+
+
+def test_a_turn_whose_log_was_full_when_it_was_given_back_is_not_sent(work):
+    blocker, turn = work.sent(), work.submit(b"2", inbox=Inbox(max_items=1))
+    work.say(created("1"))
+    work.step(Retire())
+    assert work.reported(Returned) == [Returned(turn)]
+    for _ in range(2):
+        turn.inbox.extend([created()], 0)
+    other = Lanework().opened()
+    assert other.step(Submit(turn, moved=True)) == []
+    assert other.reported(Released) == [Released(turn)]
+    assert type(failure(turn)) is InboxOverflowError
+    assert (turn.payload, turn.size_bytes, blocker.ended) == (b"", 0, False)
 
 
 def test_an_overflow_at_the_very_end_leaves_the_next_turn_alone(work):

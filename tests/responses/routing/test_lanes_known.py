@@ -83,6 +83,30 @@ def test_an_error_without_a_name_ends_the_first_turn_of_an_unknown_server():
     assert work.reported(Learned) == [Learned(False)]
 
 
+def test_a_late_end_of_a_refused_turn_is_no_second_tries_though_the_lanes_that_were_promised_are_not_there(
+    work,
+):
+    running(work, 1)
+    turn = work.turn(b'{"n":1}')
+    assert begin(work, turn)[0] == "llmws-1"
+    work.say(created("0"), completed("0"))
+    assert requests(work.say(error("server_error"))) == [(None, {"n": 1})]
+    work.written(turn)
+    work.say(completed("1", "failed"))
+    assert not turn.ended
+    work.say(created("2"), completed("2"))
+    assert turn.response_id == "2"
+
+
+def test_a_late_end_of_a_refused_turn_is_none_of_those_that_ran_beside_it(work):
+    turns = running(work, 4)
+    work.say(created("0"), completed("0"), created("1"), completed("1"))
+    assert work.reported(Learned) == [Learned(False)]
+    work.say(error())
+    work.say(completed("2", "failed"))
+    assert [turn.ended for turn in turns.values()] == [True, True, True, False]
+
+
 def test_the_end_of_the_connection_teaches_nothing_of_lanes():
     work = lanes(None)
     begin(work, work.turn())

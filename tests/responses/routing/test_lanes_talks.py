@@ -289,11 +289,15 @@ def test_the_source_waits_for_each_of_several_forks(shown):
     assert requests(work.say(*on(first, created("f1")))) != []
 
 
-def test_a_fork_whose_source_has_moved_on_sends_all(work):
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_fork_whose_source_has_moved_on_sends_all(work, runs):
     chat = Chat(work)
     chat.answered("one")
     fork = chat.fork()
-    chat.answered("two")
+    if runs:
+        begin(work, chat.turn("two"))
+    else:
+        chat.answered("two")
     turn = fork.turn("other", forked=True)
     _, request = begin(work, turn)
     assert texts(request) == ["one", "other"]

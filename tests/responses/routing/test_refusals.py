@@ -403,8 +403,22 @@ def limits(**some):
     return {"timeouts": FOREVER.but(some)}
 
 
-def test_the_total_limit_holds_during_the_wait(work):
-    turn = waiting(work, **limits(total=4.0))
+@pytest.mark.parametrize(("total", "waits"), [(10.0, False), (10.5, True)])
+def test_a_pause_that_the_total_limit_does_not_outlast_is_not_begun(work, total, waits):
+    turn = work.sent(**limits(total=total))
+    asked = work.say(error("slow_down", headers={"retry-after": "10"}))
+    assert turn.ended is not waits
+    if not waits:
+        assert asked == [Repay()]
+        caught = failure(turn)
+        assert (caught.code, caught.retry_after) == ("slow_down", 10.0)
+        assert types(turn) == ["error"]
+
+
+def test_the_total_limit_holds_behind_the_wait(work):
+    turn = waiting(work, **limits(total=14.0))
+    work.sent(b"2")
+    work.wait()
     assert work.lanes.deadline == work.now + 4.0
     assert work.wait() == []
     caught = failure(turn)
