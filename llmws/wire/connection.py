@@ -250,20 +250,34 @@ class Connection:
         self._thread_id = threading.get_ident()
         poll = self._poll
         assert poll is not None
+        reports: list[Report] = []
         try:
             while self.run_once(poll):
                 pass
         except BaseException as exc:
             # The thread's last line: no reader may wait for a thread that is gone.
             logger.exception("%s: the I/O thread failed", self.name)
-            # What was decided stays so: the router has let go of inboxes that it wished to end.
-            decided = list(self._todo)
-            self._todo.clear()
-            decided += self._router.step(self._clock(), Crashed(exc))
-            # Nothing else: what failed once might fail again.
-            self._carry([action for action in decided if type(action) is Finish])
+            reports = self._break_down(exc)
         finally:
             self._over(poll)
+        for report in reports:
+            try:
+                self.hear(report.what)
+            except Exception:  # One may be what failed; the others are of other turns.
+                logger.exception("%s: a report of the failed I/O thread was lost", self.name)
+
+    def _break_down(self, exc: BaseException) -> list[Report]:
+        """End what no thread sees to any more, and do nothing else; return what is to be reported once all is over."""
+        # What was decided stays so: the router has let go of turns that it wished to end, give back, or ask about.
+        failed, *decided = self._todo or [None]
+        self._todo.clear()
+        for action in (failed, *decided):
+            if type(action) is AskAgain:
+                decided += self._router.step(self._clock(), Allowed(action.key, None))
+        decided += self._router.step(self._clock(), Crashed(exc))
+        for end in [action for action in (failed, *decided) if type(action) is Finish]:
+            end.inbox.end(end.error)
+        return [action for action in decided if type(action) is Report]
 
     def run_once(self, poll: Poll) -> bool:
         """Do one round; return whether another is due."""
@@ -339,7 +353,7 @@ class Connection:
             action.inbox.end(action.error)
         elif kind in _FOR_ROUTER:
             if kind in _NOTED or self._tapping.tap is not None:
-                self._note(action)
+                self._tapping.note(action, self.name, self.counters)
             self._carry(self._router.step(self._clock(), action))
         elif kind in _PERFORM:
             _PERFORM[kind](self, action)
@@ -347,19 +361,6 @@ class Connection:
             if kind is Send:
                 self._tapping.sent(action.message)
             self._carry(self._link.step(self._clock(), action))
-
-    def _note(self, action: Any) -> None:
-        """Count and log what the link went through; no content, no secrets."""
-        if isinstance(action, Deliver):
-            self._tapping.received(action.messages)
-        elif isinstance(action, Lost):
-            self.counters.lost += 1
-            logger.info("%s: link lost with code %d", self.name, action.code)
-            self._tapping.closed(action.code, action.reason)
-        elif isinstance(action, Retrying):
-            logger.info("%s: dialling again in %.2f s: %s", self.name, action.delay, action.error)
-        elif isinstance(action, GaveUp):
-            logger.warning("%s: %s", self.name, action.error)
 
     def _start_dial(self, action: Dial) -> None:
         self.counters.dials += 1

@@ -361,7 +361,8 @@ class Link:
             error = given.error
             reason = f"the link broke: {error}" if error else "the link ended without a close frame"
             self._actions.append(self._lose(Lost(1006, reason, error)))
-        self._socket_over()
+        if self.state in (LinkState.OPEN, LinkState.ENDING):  # A breach may have ended it.
+            self._socket_over()
 
     # Writing.
 

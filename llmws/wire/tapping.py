@@ -1,15 +1,19 @@
-"""Telling a tap what goes over one connection's wire."""
+"""Telling a tap, the log and the counters what goes over one connection's wire."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import jsoncodec
-from .ports import Tap
+from .ports import Counters, Tap
+from .steps import Deliver, GaveUp, Lost, Retrying
 
 
 __all__ = ["Tapping"]
+
+logger = logging.getLogger(__name__)
 
 
 class Tapping:
@@ -27,6 +31,19 @@ class Tapping:
         self.tap: Tap | None = None
         self._clock = clock
         self._told = False  # Whether the tap was told of this socket.
+
+    def note(self, action: Any, name: str, counters: Counters) -> None:
+        """Count, log and tell what the link of this name went through; in the log no content, no secrets."""
+        if isinstance(action, Deliver):
+            self.received(action.messages)
+        elif isinstance(action, Lost):
+            counters.lost += 1
+            logger.info("%s: link lost with code %d", name, action.code)
+            self.closed(action.code, action.reason)
+        elif isinstance(action, Retrying):
+            logger.info("%s: dialling again in %.2f s: %s", name, action.delay, action.error)
+        elif isinstance(action, GaveUp):
+            logger.warning("%s: %s", name, action.error)
 
     def opened(self, url: str) -> None:
         """Tell that a socket was opened."""

@@ -145,21 +145,21 @@ class Server:
             self.cache.pop(place, None)
         self._done(attempt)
 
-    def limit(self) -> Iterator[dict[str, Any]]:
-        """Say that this connection ends: what has not begun is refused."""
+    def limit(self, named: Attempt | None) -> Iterator[dict[str, Any]]:
+        """Say that this connection ends; what it has whole and has not begun is refused if it alone can be meant."""
         self.ending = True
-        for attempt in self.unfinished:
-            attempt.excused = attempt.excused or not attempt.begun
+        meant = [each for each in self.unfinished if not each.begun and named in (None, each)]
+        if len(meant) == 1:
+            meant[0].excused = True
         code = "websocket_connection_limit_reached"
-        yield {"type": "error", "error": {"code": code, "message": "over"}}
+        raw = {"type": "error", "error": {"code": code, "message": "over"}}
+        yield raw if named is None or not self.lanes else self._on_lane(named, raw)
 
     def owe_end(self, attempt: Attempt) -> None:
         """Say the terminal event of a refused request too, later."""
         response = self._response(attempt, status="failed", error={"code": "late"})
         raw = {"type": "response.failed", "response": response, "sequence_number": 1}
-        if self.lanes and attempt.lane is not None:
-            raw["stream_id"] = attempt.lane
-        self.late[self._place(attempt)] = raw
+        self.late[self._place(attempt)] = self._on_lane(attempt, raw)
         attempt.owed = [raw]
 
     def end_late(self, attempt: Attempt) -> Iterator[dict[str, Any]]:
@@ -176,9 +176,14 @@ class Server:
 
     def _said(self, attempt: Attempt, raw: dict[str, Any]) -> dict[str, Any]:
         raw["sequence_number"] = len(attempt.said)
+        self._on_lane(attempt, raw)
+        attempt.said.append(raw)
+        return raw
+
+    def _on_lane(self, attempt: Attempt, raw: dict[str, Any]) -> dict[str, Any]:
+        """Say of an event whose it is, if the server does."""
         if self.lanes and attempt.lane is not None:
             raw["stream_id"] = attempt.lane
-        attempt.said.append(raw)
         return raw
 
     def _response(self, attempt: Attempt, **fields: Any) -> dict[str, Any]:

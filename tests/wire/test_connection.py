@@ -14,7 +14,7 @@ from llmws.wire.dialling import DialResult
 from llmws.wire.framing import TEXT, Close, encode, encode_close
 from llmws.wire.inbox import Inbox
 from llmws.wire.link import LinkState
-from llmws.wire.ports import Append, Crashed, Finish, Overflowed
+from llmws.wire.ports import Allowed, Append, AskAgain, Crashed, Finish, Overflowed, Report
 from llmws.wire.process import live_connections
 from llmws.wire.steps import (
     Deliver,
@@ -93,7 +93,7 @@ def test_a_new_socket_is_read_before_the_first_wait_could_tell(bench):
 
 def test_a_failed_dial_is_paid_for_counted_and_repeated(bench, caplog):
     bench.dials.append(ConnectError("refused"))
-    with caplog.at_level(logging.INFO, "llmws.wire.connection"):
+    with caplog.at_level(logging.INFO, "llmws.wire.tapping"):
         bench.connection.post([Want(5.0)])
         bench.turn()
         bench.dial()
@@ -234,7 +234,7 @@ def test_tls_that_must_write_before_it_can_read_waits_for_room(bench):
 def test_the_end_of_the_stream_is_a_loss(bench, caplog):
     sock = bench.opened(text(b"last"), b"")
     bench.turn()
-    with caplog.at_level(logging.INFO, "llmws.wire.connection"):
+    with caplog.at_level(logging.INFO, "llmws.wire.tapping"):
         bench.turn(readable=True)
     (lost,) = bench.router.of(Lost)
     assert (lost.code, lost.error) == (1006, None)
@@ -621,6 +621,43 @@ def test_an_end_that_was_decided_before_a_crash_still_comes(bench, caplog):
     run(bench)
     assert decided.ended
     assert bench.connection.join(0)
+
+
+def test_what_the_router_asked_or_reported_before_a_crash_is_not_lost(bench, caplog):
+    # Of what it asks about or gives back the router knows nothing more.
+    asked, told = Inbox(), []
+
+    def hear(what):
+        assert bench.connection.over, "what is given back must not come back"
+        told.append(what)
+        if what == "first":
+            raise ZeroDivisionError("another defect")
+
+    bench.connection.hear = hear
+    bench.router.answers[Allowed] = lambda given: [Finish(asked, None), Report(given.fraction)]
+    bench.router.answers[Crashed] = lambda given: [Report("last")]
+    broken = Inbox()
+    broken._listeners = [lambda: 1 / 0]
+    reports = [Report("first"), Report("second"), AskAgain(object())]
+    bench.connection.post([Append(broken, ["a"], 1), *reports])
+    run(bench)
+    assert asked.ended
+    assert told == ["first", "second", None, "last"]
+    assert "another defect" in caplog.text
+    assert bench.budget.tokens == 500
+
+
+def test_a_report_that_is_the_crash_is_not_told_twice(bench):
+    told = []
+
+    def hear(what):
+        told.append(what)
+        raise ZeroDivisionError
+
+    bench.connection.hear = hear
+    bench.connection.post([Report("only")])
+    run(bench)
+    assert told == ["only"]
 
 
 def test_the_connection_knows_its_own_thread(bench):

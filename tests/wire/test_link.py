@@ -363,6 +363,17 @@ def test_a_breach_is_the_reason_however_the_link_ends_behind_it(open_life, endin
     assert (lost.code, lost.violation) == (1007, True)
 
 
+def test_a_breach_that_is_told_while_a_message_is_half_written_leads_to_one_dial(open_life):
+    open_life.receive(text(b"last"), BREACH)
+    open_life.send("next turn", b"{}")
+    assert open_life.link.pending()
+    open_life.step(Wrote(1))
+    open_life.step(Useful())
+    open_life.step(Want(5.0))
+    done = open_life.step(Ended(None))
+    assert [type(action) for action in done] == [Lost, CloseSocket, Dial]
+
+
 def test_nothing_is_read_behind_a_breach_and_the_next_link_is_free_of_it(open_life):
     open_life.receive(text(b"last"), BREACH)
     assert open_life.receive(text(b"more")) == []

@@ -265,7 +265,7 @@ class Pool:
         try:
             self._send(turn, self._place(turn, slot), moved=True)
         except ConnectError as exc:
-            turn.inbox.end(fresh(exc))
+            turn.give_up(fresh(exc))
 
     def _learned(self, known: bool) -> None:
         with self._lock:
@@ -302,7 +302,8 @@ class Pool:
 
     def _forward(self, slot: Slot, given: Any) -> None:
         current = given.turn.slot
-        if current is not None and current is not slot:
+        # To this one again if it is on its way here.
+        if current is not None:
             current.connection.post_quietly(given)
 
     # The life of connections.
@@ -321,7 +322,9 @@ class Pool:
             slot = self._new_slot()
             slot.reserved = True
             self._slots.append(slot)
-            return slot
+        if self._stopped:
+            slot.connection.stop()  # It may have been made while the others were stopped.
+        return slot
 
     def prepare(self, slot: Slot, timeout: float | None) -> bool:
         """
@@ -340,6 +343,7 @@ class Pool:
         with self._lock:
             slot.turns.add(turn)
             turn.slot = slot
+        turn.size_bytes = 0  # Nobody counted it among what waits to be written.
         slot.connection.post_quietly(Submit(turn))
 
     def discard(self, slot: Slot) -> None:
@@ -358,6 +362,16 @@ class Pool:
             new.reserved = False
             self.rotations += 1
         self.retire(old)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped
+
+    @property
+    def has_lanes(self) -> bool:
+        """Whether the server is known to have lanes."""
+        return self._lanes_known is True
 
     @property
     def slots(self) -> list[Slot]:

@@ -106,7 +106,7 @@ class Rotation:
                 logger.info("%s: replaced by %s", old.connection.name, new.connection.name)
                 self._pool.replace(old, new)
             else:
-                if not self._pool._stopped:
+                if not self._pool.stopped:
                     logger.warning("%s: no successor to be had yet", old.connection.name)
                 self._pool.discard(new)
                 self._pool.try_again(old)
@@ -128,7 +128,7 @@ class Rotation:
         live = [each for each in used if getattr(each.home, "owner", None) is old.lanes]
         live.sort(key=lambda each: (_has_to_lose(each), each.last_used))
         # Without lanes a server caches one response a connection: each warm-up would evict the one before.
-        return live if old.lanes._lanes.known else live[-1:]
+        return live if self._pool.has_lanes else live[-1:]
 
     def _warm(self, new: Slot, live: list[Movable]) -> bool:
         """

@@ -248,18 +248,31 @@ class Answers(Doubts):
         logger.info("the server ends this connection: %s", event.code)
         self._retired = event
         self._report(Retired(True))
-        # Of several it is not known which one the server would not take: they may run, until the link is lost.
-        alone = [turn.state for turn in self._running].count(TurnState.SENT) == 1
+        refused = self._refused_with_connection(event)
         for turn in reversed([*self._running]):
             # Not on a socket that was retired before it was of any use: new ones might be made for ever.
             if turn.state is TurnState.QUEUED and self._proven:
                 self._take_back(turn)
-            elif turn.state is TurnState.SENT and turn.error_event is None and alone:
+            elif turn is refused:
                 # Refused together with the connection, unless it begins; the word may have come ahead of that.
                 turn.error_event, turn.error_at = event, self._now + _CLOSE_GRACE
                 # If the link is lost together with theirs, it may have been meant for none.
                 turn.rivals = self._rivals(turn)
         self._advance()
+
+    def _refused_with_connection(self, event: ErrorEvent) -> Turn | None:
+        """
+        Return the request that the server would not take any more, if that can be one alone.
+
+        Of several it is not known which one: they may run, until the link is lost. One that is being drained may be
+        meant as well as any other; one that the server has not whole cannot be.
+        """
+        name = event.raw.get("stream_id")
+        meant = [lane for lane in self._lanes.busy if _waits(lane) and name in (None, lane.name)]
+        turn: Turn | None = meant[0].turn if len(meant) == 1 else None
+        if turn is None or turn.written_at is None or turn.error_event is not None:
+            return None
+        return turn
 
     def _unclaimed(self, lane: Lane | None, raw: dict[str, Any]) -> None:
         """Look at a message that belongs to no running turn: it may end one that is being drained."""
@@ -268,6 +281,8 @@ class Answers(Doubts):
             self._redirect(event)
             return
         self.counters.dropped_events += 1
+        if not self._open:
+            return  # It came behind what ended the use of its socket.
         if isinstance(event, ErrorEvent) and event.code in CONNECTION_CODES:
             self._retire(event)
         elif lane is not None and lane.draining_until is not None:

@@ -18,7 +18,7 @@ from ...wire.ports import Append, Finish, Report
 from ...wire.steps import Drop, Send, Unwant, Want, Withdraw
 from ..vocabulary.apierrors import ErrorEvent
 from ..vocabulary.capabilities import Capabilities
-from ..vocabulary.events import ResponseFinished
+from ..vocabulary.events import Event, ResponseFinished
 from ..vocabulary.items import Usage
 from .ends import LaneCounters, too_long
 from .lane import Lane, LaneSet
@@ -68,7 +68,7 @@ class Books:
         self._running: list[Turn] = []  # Their requests were handed to the link, in this order.
         self._open = False
         # The server said that this socket ends: it takes no further request.
-        self._retired: ErrorEvent | None = None
+        self._retired: Event | None = None
         self._doomed = False  # The socket is given up as soon as no turn runs on it.
         self._used = False  # This socket has carried a request.
         self._proven = False  # This socket has brought an event of some turn.
@@ -272,7 +272,7 @@ class Books:
             self._running.remove(turn)
         if turn is self._doubted:
             self._doubted = None
-        if turn.lane is not None:
+        if turn.lane is not None and turn.lane in self._lanes:
             self._lanes.left(turn.lane, turn.response_id, turn.next_number)
         self._unhold(turn)
         if turn.lane is not None and turn.lane.turn is turn:
@@ -303,8 +303,7 @@ class Books:
             self._actions.append(Append(turn.inbox, [*turn.held], 0))
             turn.held = ()
         if turn.steering is not None:
-            for steer in turn.steering.waiting:
-                steer.come_too_late()
+            turn.steering.give_back()
             # What became of those that were sent and are not done, nobody knows any more.
             self._actions += [Finish(s.inbox, None) for s in turn.steering.steers if not s.done]
         self._actions.append(Finish(turn.inbox, error))

@@ -109,6 +109,7 @@ class Lanes(Answers):
         if turn.ended:
             # Notices had filled its log when the connection before gave it back.
             self._end_waiting(turn, InboxOverflowError("", **turn.facts()))
+            self._rest()
             return
         if not given.moved:
             self._count(turn)
@@ -185,7 +186,8 @@ class Lanes(Answers):
 
     def _finished(self, given: Finished) -> None:
         turn = given.key
-        if isinstance(turn, Turn):
+        # The rest of a request is written even if its turn has gone on elsewhere.
+        if isinstance(turn, Turn) and turn in self._running:
             turn.written_at = self._now
             self._release(turn)
 

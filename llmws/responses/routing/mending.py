@@ -88,7 +88,7 @@ class Mending(Books):
         turn = given.key
         error, turn.refused = turn.refused, None
         assert error is not None
-        what, about = remedy(error), turn.error_event
+        what, about = remedy(error), turn.error_event or turn.final
         if turn.ended or what is None or given.fraction is None:
             self._end_refused(turn, error)
             return

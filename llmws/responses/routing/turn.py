@@ -172,6 +172,12 @@ class Turn:
             "may_have_been_billed": self.doubtful or self.state is not TurnState.QUEUED,
         }
 
+    def give_up(self, error: Exception) -> None:
+        """End it where no router has it."""
+        if self.steering is not None:
+            self.steering.give_back()
+        self.inbox.end(error)
+
     def acquit(self) -> None:
         """Forget an error that was not about this turn, or may not have been."""
         self.error_event = self.error_at = None
@@ -266,7 +272,7 @@ class Submit:
 
     def refuse(self) -> None:
         """End a turn that came after the session's end."""
-        self.turn.inbox.end(self.refusal())
+        self.turn.give_up(self.refusal())
 
     def refusal(self) -> SessionClosedError:
         """Return the error of a turn that came after the session's end."""
@@ -290,7 +296,7 @@ class Cancel:
 
     def refuse(self) -> None:
         """End the turn although its connection is gone."""
-        self.turn.inbox.end(StreamCancelledError(self.why, **self.turn.facts()))
+        self.turn.give_up(StreamCancelledError(self.why, **self.turn.facts()))
 
 
 @attrs.frozen

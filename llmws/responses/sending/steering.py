@@ -148,6 +148,11 @@ class Steering:
         unanswered = any(steer.state == "sent" for steer in self.steers)
         return ANSWER_SECONDS if unanswered and self.ended != "failed" else 0.0
 
+    def give_back(self) -> None:
+        """Give back those that wait to be sent: the turn is over."""
+        for steer in self.waiting:
+            steer.come_too_late()
+
     def concerns(self, event: SteerEvent) -> bool:
         """Tell whether an event is about one of these."""
         return self._meant(event) is not None

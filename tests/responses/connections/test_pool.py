@@ -11,9 +11,10 @@ import pytest
 from llmws.errors import ConnectError, SessionClosedError, StreamCancelledError
 from llmws.responses.connections.pool import Pool
 from llmws.responses.routing.reports import Aged, Learn, Retire
-from llmws.responses.routing.turn import Cancel, Submit, TurnState
+from llmws.responses.routing.turn import Cancel, Put, Submit, TurnState
 from llmws.responses.sending.continuation import Anchor, Continuation
 from llmws.responses.sending.settings import Settings
+from llmws.responses.sending.steering import Steer, Steering
 from llmws.responses.sending.transcript import Transcript
 from llmws.responses.vocabulary.capabilities import Capabilities
 from llmws.wire.steps import Drop, Finished, Lost, Opened, Send, Started, Stop, Want
@@ -471,6 +472,38 @@ def test_nothing_is_added_after_the_end():
     assert net.pool.add() is None
 
 
+def test_what_is_added_while_the_pool_stops_is_stopped_too():
+    net = Net()
+    make = net.make
+
+    def while_stopping(known):
+        net.pool.stop()
+        return make(known)
+
+    net.pool._make = while_stopping
+    assert net.pool.add().connection.stopped
+
+
+def test_a_warm_up_counts_nothing_among_what_waits_to_be_written():
+    net = Net()
+    turn = net.turn(warm_up=True)
+    net.pool.submit_to(net.pool.slots[0], turn)
+    net.rounds()
+    assert turn.state is TurnState.SENT
+    assert net.stands[0].work.lanes.counters.released_bytes == 0
+
+
+def test_nothing_is_kept_of_a_connection_that_has_ended():
+    net = Net(known=False, most=2)
+    turns = [net.submit() for _ in range(2)]
+    for turn in turns:
+        net.finish(turn)
+    stand = net.stand(turns[1])
+    stand.do(stand.work.wait())
+    net.rounds()
+    assert {*net.pool._homes} == {turns[0].response_id}
+
+
 # What goes astray.
 
 
@@ -485,6 +518,27 @@ def test_a_cancel_that_comes_to_the_connection_before_is_passed_on():
     old.connection.post_quietly(Cancel(waiting, "enough"))
     net.rounds()
     assert type(failure(waiting)) is StreamCancelledError
+
+
+def test_a_steer_that_overtakes_its_turn_is_not_lost():
+    net = Net()
+    turn, steer = net.turn(), Steer("also this")
+    net.pool.submit(turn)
+    turn.slot.connection.posts.appendleft(Put(turn, steer))
+    net.rounds()
+    assert turn.steering.waiting == [steer]
+
+
+def test_a_steer_that_waits_for_a_turn_is_given_back_when_that_has_no_connection_any_more():
+    net = Net(known=False, most=1)
+    turn, steer = net.submit(), Steer("also this")
+    following = net.turn()
+    following.steering = Steering(waiting=[steer])
+    net.pool.stop()
+    net.rounds()
+    net.pool.submit(following)
+    assert type(failure(following)) is SessionClosedError
+    assert (steer.done, steer.state, turn.ended) == (True, "failed", True)
 
 
 def test_a_cancel_that_overtakes_its_turn_is_not_lost():

@@ -24,7 +24,7 @@ from llmws.errors import (
     StreamInterruptedError,
     TotalTimeout,
 )
-from llmws.responses.routing.reports import Released, Retire, Retired, Returned
+from llmws.responses.routing.reports import Idle, Released, Retire, Retired, Returned
 from llmws.responses.routing.turn import Cancel, Notice, Submit, TurnState
 from llmws.timeouts import Timeouts
 from llmws.wire.inbox import Inbox
@@ -653,6 +653,11 @@ def test_a_turn_whose_log_was_full_when_it_was_given_back_is_not_sent(work):
     assert other.reported(Released) == [Released(turn)]
     assert type(failure(turn)) is InboxOverflowError
     assert (turn.payload, turn.size_bytes, blocker.ended) == (b"", 0, False)
+    # Nor does a connection wait for it that is to end.
+    other.step(Retire())
+    other.reports.clear()
+    other.step(Submit(turn, moved=True))
+    assert other.reported(Idle) == [Idle()]
 
 
 def test_an_overflow_at_the_very_end_leaves_the_next_turn_alone(work):

@@ -471,13 +471,11 @@ class LanesMachine(RuleBasedStateMachine):
         self.say(*said)
 
     @precondition(lambda self: self.open and not self.server.ending)
-    @rule(often=st.sampled_from([True, False, False]))
-    def retire(self, often: bool) -> None:
-        if not often:
-            return
-        if self.writing is not None:
-            self.writing.excused = True
-        self.say(*self.server.limit())
+    @rule(often=st.sampled_from([True, False, False]), data=st.data())
+    def retire(self, often: bool, data: st.DataObject) -> None:
+        if often:
+            named = data.draw(st.sampled_from([None, None, *self.server.unfinished]))
+            self.say(*self.server.limit(named))
 
     @precondition(lambda self: self.open and self.server.cache and not self.misled)
     @rule(data=st.data())

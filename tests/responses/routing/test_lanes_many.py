@@ -19,7 +19,19 @@ from llmws.responses.routing.turn import Submit, TurnState
 from llmws.responses.vocabulary.capabilities import Capabilities
 from llmws.responses.vocabulary.entries import opened
 from llmws.wire.ports import Crashed
-from llmws.wire.steps import Drop, Lost, Opened, Send, Stop, Tick, Useful, Want, Withdraw
+from llmws.wire.steps import (
+    Drop,
+    Finished,
+    Lost,
+    Opened,
+    Send,
+    Started,
+    Stop,
+    Tick,
+    Useful,
+    Want,
+    Withdraw,
+)
 from tests.responses.lanework import (
     FOREVER,
     LIMIT,
@@ -569,6 +581,74 @@ def test_of_several_requests_it_is_not_known_which_one_came_too_late(work):
     for turn in turns.values():
         assert type(failure(turn)) is StreamInterruptedError
     assert work.lanes.counters.retries == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "name", "refused"),
+    [
+        ("cancelled", None, False),
+        ("cancelled", "llmws-1", False),
+        ("begun", "llmws-1", False),
+        ("begun", "llmws-2", True),
+        ("begun", None, True),
+        ("sent", "llmws-2", True),
+    ],
+)
+def test_a_word_of_the_connections_end_refuses_the_request_that_alone_can_be_meant(
+    work, before, name, refused
+):
+    turns = running(work, 3)
+    accept(work, {None: turns.pop(None)})
+    other, turn = turns["llmws-1"], turns["llmws-2"]
+    if before == "cancelled":
+        work.step(cancel(other))
+    elif before == "begun":
+        accept(work, {"llmws-1": other})
+    work.say(*on(name, LIMIT))
+    work.step(Tick(), after=2.0)
+    assert work.lanes.counters.retries == refused
+    assert work.reported(Returned) == [Returned(turn)] * refused
+
+
+def test_a_request_that_the_server_has_not_whole_was_not_refused_with_the_connection(work):
+    begin(work, work.turn())
+    accept(work, {None: None})
+    turn = work.submit()
+    work.step(Started(turn))
+    work.say(LIMIT)
+    work.step(Tick(), after=2.0)
+    assert work.lanes.counters.retries == 0
+    work.step(Finished(turn))
+    work.say(*on("llmws-1", created("2"), completed("2")))
+    assert turn.inbox.error is None
+
+
+def test_a_second_word_of_the_connections_end_is_not_the_next_ones(work):
+    work.sent()
+    work.say(created())
+    assert work.say(LIMIT) == []
+    assert work.say(completed(), LIMIT, LIMIT)[-1:] == [Drop()]
+    assert work.reported(Retired) == [Retired(True), Retired(False)]
+    turn = work.turn()
+    assert work.step(Submit(turn)) == [Want(15.0, True)]
+    assert work.step(Opened()) == [Send(turn, b'{"n":0}')]
+
+
+def test_the_limits_of_a_turn_that_went_elsewhere_do_not_follow_its_first_request(work):
+    begin(work, work.turn())
+    accept(work, {None: None})
+    turn = work.submit(timeouts=FOREVER.but({"first_event": 5.0}))
+    work.step(Started(turn))
+    work.say(*on("llmws-1", error("websocket_stream_limit_reached")))
+    assert work.reported(Returned) == [Returned(turn)]
+    elsewhere = lanes()
+    elsewhere.step(Submit(turn, moved=True))
+    elsewhere.written(turn)
+    deadline = elsewhere.lanes.deadline
+    work.step(Finished(turn), after=4.0)
+    assert elsewhere.lanes.deadline == deadline == elsewhere.now + 5.0
+    counted = [each.lanes.counters.released_bytes for each in (work, elsewhere)]
+    assert counted[0] + counted[1] == 2 * len(b'{"n":0}')
 
 
 def test_a_request_that_begins_behind_the_word_of_the_connections_end_was_not_refused(work):

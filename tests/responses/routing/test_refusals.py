@@ -543,6 +543,14 @@ def test_the_refusal_of_a_socket_sends_the_turn_over_another_once(work):
     assert type(failure(turn)) is ConnectionLimitError
 
 
+def test_a_response_that_failed_for_want_of_a_socket_sends_the_turn_over_another(work):
+    turn = work.sent()
+    failed = {"error": {"code": "websocket_connection_limit_reached", "message": "no"}}
+    assert work.say(created("1"), completed("1", "failed", **failed))[-2:] == [Drop(), Want(15.0)]
+    assert work.reported(Retired) == [Retired(True), Retired(False)]
+    assert work.step(Opened()) == [Send(turn, b"{}")]
+
+
 def test_a_turn_refused_for_want_of_lane_names_goes_elsewhere_and_leaves_the_others(work):
     work = Lanework(capabilities=WITH_LANES).opened()
     first, second, third = work.submit(b"{}"), work.submit(b"{}"), work.submit(b"{}")
