@@ -265,6 +265,8 @@ class Pool:
         try:
             self._send(turn, self._place(turn, slot), moved=True)
         except ConnectError as exc:
+            # Nothing of it waits to be written any more; the counters are this thread's.
+            slot.lanes.counters.released_bytes += turn.size_bytes
             turn.give_up(fresh(exc))
 
     def _learned(self, known: bool) -> None:

@@ -404,6 +404,8 @@ def test_a_turn_that_is_given_back_and_finds_no_thread_ends():
     net.rounds()
     assert type(failure(waiting)) is ConnectError
     assert waiting not in waiting.slot.turns
+    released = [stand.work.lanes.counters.released_bytes for stand in net.stands]
+    assert sum(released) == 2 * len(b'{"n":0}')
 
 
 def test_each_connections_loss_is_its_own():
