@@ -30,6 +30,8 @@ class Attempt:
         over: Whether nothing more comes of it.
         excused: Whether it was refused in words before any output, and may be sent again.
         lost: Whether its socket was lost before it was over.
+        steers: The names of the steers that it has accepted.
+        succeeds: The response whose successor it is, which nobody asked for; or None.
     """
 
     turn: str
@@ -44,6 +46,8 @@ class Attempt:
     over: bool = False
     excused: bool = False
     lost: bool = False
+    steers: list[str] = attrs.field(factory=list)
+    succeeds: str | None = None
 
     @property
     def has_output(self) -> bool:
@@ -102,7 +106,11 @@ class Server:
 
     def knows(self, attempt: Attempt) -> bool:
         """Whether it has what a request goes on from."""
-        return attempt.parent is None or attempt.parent in self.cache.values()
+        return (
+            attempt.succeeds is not None
+            or attempt.parent is None
+            or attempt.parent in self.cache.values()
+        )
 
     # What it says; each method returns the events.
 
@@ -131,6 +139,38 @@ class Server:
             if not self.lanes:
                 self.cache.clear()
             self.cache[self._place(attempt)] = attempt.response_id
+
+    def steer(self, message: bytes, attempts: list[Attempt]) -> Iterator[dict[str, Any]]:
+        """Take a steer for one of these, if that still runs here."""
+        target = json.loads(message)["previous_response_id"]
+        attempt = next(each for each in attempts if each.response_id == target)
+        label = {"previous_response_id": target}
+        if attempt in self.unfinished and not attempt.failing:
+            self._count += 1
+            attempt.steers.append(f"s{self._count}")
+            label["id"] = attempt.steers[-1]
+            yield self._said(attempt, {"type": "response.steer.accepted", "steer": label})
+        else:
+            error = {"code": "response_already_completed", "message": "no"}
+            raw = {"type": "response.steer.failed", "steer": label, "error": error}
+            (attempt.owed if attempt.over else attempt.said).append(self._on_lane(attempt, raw))
+            yield raw
+
+    def succeed(self, attempt: Attempt) -> Attempt | None:
+        """Have a response that was steered succeeded by another; return that."""
+        if not attempt.steers or attempt.lost:
+            return None
+        self._count += 1
+        successor = Attempt(
+            attempt.turn,
+            attempt.lane,
+            attempt.response_id,
+            [],
+            f"{attempt.turn}-{self._count}",
+            succeeds=attempt.response_id,
+        )
+        self.waiting.setdefault(self._place(attempt), []).insert(0, successor)
+        return successor
 
     def error(self, attempt: Attempt, code: str, **fields: Any) -> Iterator[dict[str, Any]]:
         """Say that something is wrong with a request, or with its response."""

@@ -201,7 +201,8 @@ class Answers(Doubts):
         """Tell steers what they came to, and send those that waited for the response to begin."""
         self._actions += [Finish(steer.inbox, None) for steer in settled]
         steering = turn.steering
-        if steering is not None and steering.waiting and turn.response_id and not turn.ended:
+        over = turn.state is TurnState.ENDED  # Its log may be about to be finished.
+        if steering is not None and steering.waiting and turn.response_id and not over:
             waiting, steering.waiting = steering.waiting, []
             for steer in waiting:
                 self._send_steer(turn, steering, steer)

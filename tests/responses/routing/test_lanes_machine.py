@@ -28,9 +28,10 @@ from llmws.responses.routing.reports import (
     Retired,
     Returned,
 )
-from llmws.responses.routing.turn import Cancel, Submit, Turn, TurnState
+from llmws.responses.routing.turn import Cancel, Put, Submit, Turn, TurnState
 from llmws.responses.sending.continuation import Anchor, Continuation, Keeper
 from llmws.responses.sending.settings import Settings
+from llmws.responses.sending.steering import Steer
 from llmws.responses.sending.transcript import Transcript
 from llmws.responses.vocabulary.capabilities import Capabilities
 from llmws.responses.vocabulary.entries import opened
@@ -119,6 +120,8 @@ class LanesMachine(RuleBasedStateMachine):
         self.talks: list[Talk] = []
         self.staying: set[Turn] = set()  # As the pool has it in its books.
         self.outbox: list[tuple[Book, bytes]] = []
+        self.steers: list[tuple[Book, Steer]] = []
+        self.steerbox: list[tuple[Book, bytes]] = []
         self.writing: Attempt | None = None  # The first of the outbox, if some of it was written.
         self.open = self.wanted = self.stopped = self.closing = self.retired = False
         self.asked = 0  # Turns that the pool asked for and has not got.
@@ -168,6 +171,10 @@ class LanesMachine(RuleBasedStateMachine):
 
     def send(self, action: Send) -> None:
         assert self.open, "a request without a socket"
+        if isinstance(action.key, Steer):
+            book = next(book for book, steer in self.steers if steer is action.key)
+            self.steerbox.append((book, action.message))
+            return
         book = self.book(action.key)
         raw = json.loads(action.message)
         lane = raw.get("stream_id")
@@ -210,6 +217,7 @@ class LanesMachine(RuleBasedStateMachine):
         for attempt in [*self.server.unfinished, *([self.writing] if self.writing else [])]:
             attempt.lost = True
         self.open, self.writing, self.outbox, self.names = False, None, [], set()
+        self.steerbox = []
         self.server.renew()
 
     # Users, the pool and time.
@@ -326,6 +334,20 @@ class LanesMachine(RuleBasedStateMachine):
     def budget_changes(self, budget: float | None) -> None:
         self.work.fraction = budget
 
+    @precondition(lambda self: any(not book.turn.ended for book in self.books))
+    @rule(data=st.data(), at_once=st.booleans())
+    def steer(self, data: st.DataObject, at_once: bool) -> None:
+        waiting = [book for book in self.books if not book.turn.ended]
+        running = [book for book in waiting if book.turn.state in ("accepted", "output")]
+        book = data.draw(st.sampled_from(running or waiting))
+        steer = Steer("also this")
+        self.steers.append((book, steer))
+        self.step(Put(book.turn, steer))
+        if not book.here:
+            steer.come_too_late()  # The router says that it went astray; the pool would send it on.
+        if at_once and self.steerbox:
+            self.write_steer()
+
     # The link.
 
     @precondition(lambda self: self.wanted and not self.open)
@@ -364,7 +386,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     def check_leave(self, book: Book) -> None:
         """A request goes out again only if the one before was refused in words, or its user said so."""
-        assert not any(attempt.has_output for attempt in book.attempts)
+        assert not any(attempt.has_output or attempt.succeeds for attempt in book.attempts)
         unexcused = [attempt for attempt in book.attempts if not attempt.excused]
         assert len(unexcused) <= book.turn.retry_uncertain, "sent again without leave"
         assert all(attempt.lost for attempt in unexcused)
@@ -375,6 +397,12 @@ class LanesMachine(RuleBasedStateMachine):
     def lose(self, code: int) -> None:
         self.forget_socket()
         self.step(Lost(code, "lost"))
+
+    @precondition(lambda self: self.steerbox)
+    @rule()
+    def write_steer(self) -> None:
+        book, message = self.steerbox.pop(0)
+        self.say(*self.server.steer(message, book.attempts))
 
     # The server.
 
@@ -410,22 +438,23 @@ class LanesMachine(RuleBasedStateMachine):
         if attempt.failing:
             yield from server.end(attempt, "failed") if close else ()
             return
+        book = next(book for book in self.books if book.name == attempt.turn)
         if not attempt.begun:
             if not server.knows(attempt):
                 # A fork that nobody waits for any more does not keep the conversation that it left.
-                left = next(book for book in self.books if book.name == attempt.turn).turn.ended
-                gone = left or self.misled or attempt.parent in self.evicted
+                gone = book.turn.ended or self.misled or attempt.parent in self.evicted
                 assert gone, "a parent that is not there"
                 yield from server.error(attempt, "previous_response_not_found")
                 return
             yield from server.begin(attempt)
-            self.check_context(attempt)
+            self.check_context(book, attempt)
         yield from server.output(attempt, count)
         if close:
             yield from server.end(attempt, "completed")
+            successor = server.succeed(attempt)
+            book.attempts += [] if successor is None else [successor]
 
-    def check_context(self, attempt: Attempt) -> None:
-        book = next(book for book in self.books if book.name == attempt.turn)
+    def check_context(self, book: Book, attempt: Attempt) -> None:
         assert self.server.contexts[attempt.response_id] == [*book.before, book.name]
 
     @property
@@ -437,7 +466,7 @@ class LanesMachine(RuleBasedStateMachine):
             and len(self.server.unfinished) + len(self.outbox) > 1
         )
 
-    @precondition(lambda self: self.ready(begun=False) and not self.unclear)
+    @precondition(lambda self: self.ready(begun=False, succeeds=None) and not self.unclear)
     @rule(
         data=st.data(),
         code=CODES,
@@ -445,7 +474,7 @@ class LanesMachine(RuleBasedStateMachine):
         late=st.booleans(),
     )
     def refuse(self, data: st.DataObject, code: str, wait: str | None, late: bool) -> None:
-        attempt = data.draw(st.sampled_from(self.ready(begun=False)))
+        attempt = data.draw(st.sampled_from(self.ready(begun=False, succeeds=None)))
         headers = {} if wait is None else {"retry-after": wait}
         said = [*self.server.end_late(attempt), *self.server.error(attempt, code, headers=headers)]
         if late:
@@ -522,7 +551,8 @@ class LanesMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_log_is_finished_once_and_for_good(self) -> None:
-        finished = [finish.inbox for finish in self.work.finishes]
+        logs = {id(book.turn.inbox) for book in self.books}
+        finished = [each.inbox for each in self.work.finishes if id(each.inbox) in logs]
         assert len({id(inbox) for inbox in finished}) == len(finished), "finished twice"
         ended = [book for book in self.books if book.turn.ended and book.here]
         assert len(finished) == len(ended)
@@ -543,6 +573,8 @@ class LanesMachine(RuleBasedStateMachine):
         turn, attempt = book.turn, book.attempts[-1]
         if turn.held:
             return False  # It may have been about another turn, or may be mended.
+        if turn.ended and turn.response_id != attempt.response_id and attempt.succeeds:
+            return False  # It was not waited for.
         if turn.ended:
             return turn.inbox.error is None or (
                 type(turn.inbox.error) is APIError and not attempt.over and not attempt.failing
@@ -573,6 +605,10 @@ class LanesMachine(RuleBasedStateMachine):
         assert released + kept == sum(book.size for book in self.books)
         ended = [book.turn for book in self.books if book.turn.ended and book.here]
         assert not any(turn.payload or turn.size_bytes for turn in ended)
+
+    @invariant()
+    def a_steer_comes_to_something_before_its_turn_has_ended(self) -> None:
+        assert all(steer.done for book, steer in self.steers if book.turn.ended and book.here)
 
     @invariant()
     def turns_are_counted_once(self) -> None:
@@ -607,6 +643,8 @@ class LanesMachine(RuleBasedStateMachine):
             self.opens()
         elif self.outbox:
             self.write(1, True)
+        elif self.steerbox:
+            self.write_steer()
         elif self.open and self.server.serving:
             self.say(*self.answer(self.server.serving[0], 1, True))
         elif self.open and self.server.unfinished:
@@ -621,6 +659,8 @@ def of(raw: dict[str, Any]) -> Any:
     """Return which attempt an event is of."""
     if "response" in raw:
         return raw["response"]["id"]
+    if "steer" in raw:
+        return raw["steer"]["previous_response_id"]
     return raw["error"]["param"] if "error" in raw else raw["delta"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_a_steer_waits_for_its_response_to_begin(work):
     work.written(turn)
     sending = work.say(created("r"))[-1]
     assert sending == Send(steer, steer.message("r"))
+
+
+def test_a_steer_that_was_given_back_is_not_sent(work):
+    turn = work.turn()
+    work.step(Submit(turn))
+    steer, _ = put(work, turn)
+    work.written(turn)
+    done = work.say(created("r"), delta(), completed("r"))
+    assert [action for action in done if isinstance(action, Send)] == []
+    assert (steer.state, steer.done, turn.ended) == ("failed", True, True)
 
 
 def test_a_turn_goes_on_with_the_successor(work, running):
@@ -392,3 +403,19 @@ def test_a_server_that_cannot_be_steered_says_so():
         assert steer.error["code"] == "steering_not_supported"
         rule.let_all()
         assert stream.response().text == "one two"
+
+
+def test_a_wait_for_a_steer_takes_seconds_and_nothing_else():
+    steer = Steer("x")
+    for timeout in ("1", -1, float("nan"), True, 1e11, [1]):
+        with pytest.raises(ConfigurationError, match="timeout is .*: give seconds"):
+            steer.wait(timeout)
+
+
+def test_an_infinite_wait_for_a_steer_ends_with_it_on_any_thread():
+    steer = Steer("x")
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(steer.wait, float("inf"))
+        until(lambda: steer.inbox._monitor._waiting or waiting.done())
+        steer.come_too_late()
+        assert waiting.result(PATIENCE) == "failed"
