@@ -1,6 +1,7 @@
 """Every Python block of the README runs, as printed, against the embedded server; and what it states is so."""
 
 import contextlib
+import inspect
 import io
 import json
 import re
@@ -11,9 +12,12 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-from llmws import Stream, Timeouts, TurnState, cli, errors
+from llmws import Capabilities, Session, Stream, Timeouts, TurnState, cli, errors
+from llmws.responses.connections import core
 from llmws.responses.stream.handlers import NAMES
 from llmws.testing import Server, rules
+from llmws.wire import inbox, link, upgrade
+from llmws.wire.backoff import Backoff
 from llmws.wire.recording import load
 
 
@@ -173,6 +177,38 @@ def test_the_table_of_timeouts_is_the_real_one():
     assert len(named) == 5
 
 
+def default(function, name):
+    return inspect.signature(function).parameters[name].default
+
+
+WORDS = {4: "four", 5: "five", 1_000_000: "a million"}
+OPENAI = Capabilities.of("api.openai.com")
+LOG_BYTES, LOG_ITEMS = (default(inbox.Inbox, name) for name in ("max_bytes", "max_items"))
+MESSAGE_BYTES = attrs.fields(link.LinkPolicy).max_message_bytes.default
+# What the README says of numbers that the code has.
+NUMBERS = [
+    f"at most `max_connections` ({default(Session, 'max_connections')}), and closed after",
+    f"the connections carry: `max_connections` ({default(Session, 'max_connections')}), with up to"
+    f" {OPENAI.max_active} turns each",
+    f"on at most {WORDS[default(Session, 'callback_threads')]} threads (`callback_threads`)",
+    f"of the last {default(Session, 'warm_window'):g} s (`warm_window`)",
+    f"closed after {WORDS[core._IDLE_SECONDS / 60]} minutes without work",
+    f"(OpenAI: {OPENAI.max_age / 60:g} minutes)",
+    f"(`Retry-After`, up to {Backoff().longest_retry_after:g} s and within",
+    f"(up to {Backoff().base:g} s at first, {Backoff().cap:g} s at most, {Backoff().attempts} dials in a row",
+    f"A message over {MESSAGE_BYTES // 2**20} MiB, a turn over {LOG_BYTES // 2**20} MiB and a handshake over"
+    f" {upgrade._HEAD_BYTES // 2**10} KiB",
+    f"A request over {OPENAI.max_frame_bytes // 2**20} MiB, which OpenAI does not take",
+    f"more than {LOG_BYTES // 2**20} MiB or {WORDS[LOG_ITEMS]} events in one turn",
+    f"more than {core._MAX_OUTBOX_BYTES // 2**20} MiB of requests wait",
+]
+
+
+@pytest.mark.parametrize("words", NUMBERS)
+def test_a_number_that_is_stated_is_the_real_one(words):
+    assert words in " ".join(README.split())
+
+
 def test_the_table_of_states_is_the_real_one():
     printed = [row[0].strip("`") for row in table_under("how far a turn has got")]
     assert printed == [state.value for state in TurnState]
@@ -206,11 +242,3 @@ def test_every_command_that_is_named_exists(capsys):
         cli.main(["--help"])
     known = capsys.readouterr().out
     assert [name for name in named if name not in known] == []
-
-
-@pytest.mark.parametrize("name", ["README.md", *PROSE_ONLY])
-def test_every_link_leads_to_a_file(name):
-    document = ROOT / name
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8"))
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if not (document.parent / link).exists()] == []

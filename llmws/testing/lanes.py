@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable
 
@@ -105,5 +106,11 @@ class _LaneThread:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._play(*job)
-            self._done()
+            try:
+                self._play(*job)
+            except BaseException:  # noqa: BLE001  It is told as a thread's error is; the lane goes on.
+                threading.excepthook(
+                    threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+                )
+            finally:
+                self._done()

@@ -19,13 +19,14 @@ GENEROUS = {"connect": 60, "first_event": 60, "idle": 60, "total": 60, "lane_wai
 
 
 def test_each_limit_fires_in_time_as_its_own_class():
-    # All waits overlap. What a bare wait oversleeps at the same time is the machine's doing, and is allowed for.
+    # All waits overlap. What a bare wait oversleeps at the same time is the machine's doing, and is allowed for; 0.2 s
+    # are for the threads that then tell of it.
     with ThreadPoolExecutor(len(CASES) + 1) as pool:
         idle = pool.submit(_oversleep)
         cases = {name: pool.submit(case) for name, case in CASES.items()}
     for name, case in cases.items():
         longest, shortest = case.result()
-        most = LIMIT * 1.1 + idle.result()
+        most = LIMIT * 1.1 + idle.result() + 0.2
         assert longest >= LIMIT * 0.99, f"{name} took {longest:.3f} s, not {LIMIT} s"
         assert shortest <= most, f"{name} took {shortest:.3f} s, not {LIMIT} s"
 

@@ -38,6 +38,27 @@ def test_every_create_is_played_once_in_its_lanes_order_within_the_limit(names, 
     assert not [thread for thread in threading.enumerate() if "test-lanes" in thread.name]
 
 
+def test_a_create_that_raises_is_told_and_keeps_no_other_from_being_played(monkeypatch):
+    told, played = [], []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+
+    def play(request, entry):
+        played.append(request.body["n"])
+        if request.body["n"] == 0:
+            raise LookupError("broken")
+
+    lanes = Lanes(play, most=1, name="test-lanes")
+    for number, lane in enumerate("aab"):
+        lanes.put(job(lane, number))
+    idle = threading.Thread(target=lanes.wait_until_idle, daemon=True)
+    idle.start()
+    idle.join(10)
+    assert played == [0, 1, 2]
+    lanes.end()
+    [error] = told
+    assert (error.exc_type, error.thread.name) == (LookupError, "test-lanes-a")
+
+
 def test_at_the_end_what_waits_is_handed_over_all_the_same():
     begun, door, played = threading.Event(), threading.Event(), []
 

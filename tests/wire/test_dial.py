@@ -303,7 +303,7 @@ def in_time(endpoint: Endpoint, phase: str, environ: Mapping[str, str] | None = 
     started = time.monotonic()
     error = failure(endpoint, ConnectTimeout, timeout=LIMIT, environ=environ)
     took = time.monotonic() - started
-    assert LIMIT <= took < LIMIT * 1.1 + 0.2  # The constant is for a busy machine.
+    assert LIMIT <= took < LIMIT * 1.1 + 1.0  # The constant is for a busy machine.
     assert isinstance(error, TimeoutError)
     assert repr(phase) in str(error)
     assert error.retryable

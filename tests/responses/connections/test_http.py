@@ -442,10 +442,8 @@ def test_an_exchange_that_failed_leaves_neither_thread_nor_descriptor(
     endpoint = playing(after(*pieces, pause=0.1 if forever else 0, forever=forever))
     before = open_sockets()
     failed(endpoint, kind, limits)
-    began = time.monotonic()
     # The other end may stay open until the test is over.
     until(lambda: not threads() and len(open_sockets() - before) <= 1)
-    assert time.monotonic() - began < 1
 
 
 def open_sockets():
