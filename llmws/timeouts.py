@@ -1,7 +1,9 @@
-"""How long each phase of a turn may take."""
+"""How long each phase of a turn may take, and how users give such limits."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,24 +12,73 @@ import attrs
 from .errors import ConfigurationError
 
 
-__all__ = ["Timeouts"]
+__all__ = ["Timeouts", "deadline", "seconds"]
 
 # Sockets and selectors count milliseconds in 31 bits: 24 days.
 _LONGEST = 2_000_000
 
 
+def seconds(
+    name: str,
+    value: Any,
+    *,
+    none_ok: bool = True,
+    zero_ok: bool = False,
+    longest: float = threading.TIMEOUT_MAX,
+) -> float | None:
+    """
+    Check a limit as a user gave it.
+
+    Args:
+        name: What to call it in an error.
+        value: The limit.
+        none_ok: Whether there may be none, as None.
+        zero_ok: Whether it may be 0.
+        longest: The longest that it may be; by default what the system can wait for.
+
+    Returns:
+        The limit, or None for none.
+
+    Raises:
+        ConfigurationError: It is no number of seconds, or one that nothing can be made of.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is None and none_ok:
+        return None
+    # Written so that NaN, which is neither above nor below anything, is refused.
+    if not (is_number and 0 <= value <= longest and (value or zero_ok)):
+        least = "from 0" if zero_ok else "above 0 and"
+        way_out = ", or None for no limit" if none_ok else ""
+        raise ConfigurationError(
+            f"{name} is {_shown(value)}: give seconds as a number {least} up to {longest:,.0f}{way_out}."
+        )
+    limit: float = value
+    return limit
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits.
+        return f"a number too long to show ({type(value).__name__})"
+
+
+def deadline(timeout: Any) -> float | None:
+    """
+    Return when to stop waiting, on ``time.monotonic``; None waits for the end.
+
+    Args:
+        timeout: Seconds from now as a user gave them, from 0 up; None for no limit.
+
+    Raises:
+        ConfigurationError: They are none.
+    """
+    checked = seconds("timeout", timeout, zero_ok=True)
+    return None if checked is None else time.monotonic() + checked
+
+
 def _check(instance: Timeouts, attribute: attrs.Attribute[float], value: float | None) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigurationError(
-            f"Timeouts.{attribute.name} is {value!r}: give seconds as a number, or None for no limit."
-        )
-    if not 0 < value <= _LONGEST:
-        raise ConfigurationError(
-            f"Timeouts.{attribute.name} is {value!r}: give a number of seconds above 0 and up to {_LONGEST:,}, "
-            "or None for no limit."
-        )
+    seconds(f"Timeouts.{attribute.name}", value, longest=_LONGEST)
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +97,7 @@ class Timeouts:
         close: How long ``close()`` waits for a clean end.
 
     Raises:
-        ConfigurationError: A limit is no positive number, or longer than 23 days.
+        ConfigurationError: A limit is no positive number, or one longer than 23 days.
     """
 
     connect: float | None = attrs.field(default=15.0, validator=_check)

@@ -1,8 +1,11 @@
+import threading
+import time
+
 import attrs
 import pytest
 
 from llmws.errors import ConfigurationError
-from llmws.timeouts import Timeouts
+from llmws.timeouts import Timeouts, deadline, seconds
 
 
 NAMES = [field.name for field in attrs.fields(Timeouts)]
@@ -71,3 +74,27 @@ def test_but_checks_the_values_too():
 def test_limits_cannot_be_changed():
     with pytest.raises(AttributeError):
         Timeouts().idle = 5
+
+
+def test_none_is_no_limit_where_there_may_be_none():
+    assert seconds("x", None) is None
+    assert deadline(None) is None
+    with pytest.raises(ConfigurationError, match=r"x is None: give .* 9,223,372,036\.$"):
+        seconds("x", None, none_ok=False, longest=9_223_372_036)
+
+
+def test_zero_is_a_limit_only_where_that_makes_sense():
+    assert seconds("x", 0, zero_ok=True) == 0
+    with pytest.raises(ConfigurationError, match="x is 0: give seconds as a number above 0"):
+        seconds("x", 0)
+
+
+def test_a_deadline_is_one_that_every_thread_can_wait_for():
+    now = time.monotonic()
+    assert now + 5 <= deadline(5) <= time.monotonic() + 5
+    assert deadline(threading.TIMEOUT_MAX)
+    for value in (threading.TIMEOUT_MAX * 2, float("inf"), -1, float("nan"), "1", True, 10**5000):
+        with pytest.raises(
+            ConfigurationError, match=r"timeout is .*: give seconds as a number from 0"
+        ):
+            deadline(value)

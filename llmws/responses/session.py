@@ -14,7 +14,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from ..secret import Secret
-from ..timeouts import Timeouts
+from ..timeouts import Timeouts, seconds
 from ..wire.endpoint import Endpoint, proxy_for
 from ..wire.process import on_fork
 from .connections.core import Core, Parts
@@ -132,7 +132,9 @@ class Session:
             sequence_check=_choice(sequence_check),
             callback_threads=_at_least_one("callback_threads", callback_threads),
             max_connections=_at_least_one("max_connections", max_connections),
-            warm_window=_seconds("warm_window", warm_window),
+            warm_window=cast(
+                float, seconds("warm_window", warm_window, none_ok=False, zero_ok=True)
+            ),
         )
         self._set_defaults(_instance("model", model, str), defaults)
         self._start_core()
@@ -390,13 +392,6 @@ def _choice(sequence_check: Literal["warn", "strict"]) -> Literal["warn", "stric
             f'sequence_check is {sequence_check!r}: choose "warn" or "strict".'
         )
     return sequence_check
-
-
-def _seconds(name: str, value: float) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and 0 <= value < float("inf")):
-        raise ConfigurationError(f"{name} is {value!r}: give seconds from 0 up.")
-    return value
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -117,6 +117,9 @@ class Desk:
     def register(self, conversation):
         self.registered.append(conversation)
 
+    def check_open(self):
+        pass
+
     def check_may_wait(self):
         pass
 

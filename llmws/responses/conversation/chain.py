@@ -245,7 +245,7 @@ class Chain:
         Returns:
             Whether it can be used: an edit since then makes it worthless.
         """
-        if not self.transcript.holds(warmed.history) or anchor.covers != warmed.history.count:
+        if not self.transcript.holds(warmed.history):
             return False
         self._held = [_Held(anchor, warmed.settings.digests, warmed=True), *self._held][:_ANCHORS]
         return True
@@ -278,9 +278,13 @@ class Chain:
         return twin
 
     @staticmethod
-    def check(items: Iterable[Item]) -> None:
+    def check(items: Iterable[Item], where: str = "items") -> None:
         """
         Refuse a transcript in which an output stands without its call.
+
+        Args:
+            items: The transcript.
+            where: What to call it in an error.
 
         Raises:
             ConfigurationError: One does.
@@ -288,7 +292,7 @@ class Chain:
         pending = Pending()
         for index, item in enumerate(items):
             if not pending.note(item):
-                raise ConfigurationError(f"items[{index}] is a {item.type} without its call.")
+                raise ConfigurationError(f"{where}[{index}] is a {item.type} without its call.")
 
     def truncate(self, count: int) -> None:
         """Keep the first items only."""

@@ -20,7 +20,6 @@ from ..sending.settings import Settings
 from ..stream.legs import Leg
 from ..stream.snapshot import Response
 from ..stream.stream import Stream
-from ..tools.calls import Begun
 from ..tools.fields import wire_fields
 from ..tools.pending import Item
 from ..tools.replay import input_items
@@ -66,6 +65,9 @@ class ConversationHost(Protocol):
     def legs(self, turn: Turn) -> Sequence[Leg]:
         """Return the responses that a turn which has ended came to, in order; none if it ended before its first."""
 
+    def check_open(self) -> None:
+        """Raise ``SessionClosedError`` if the session was closed."""
+
     def check_may_wait(self) -> None:
         """Raise ``WouldDeadlockError`` on the I/O thread."""
 
@@ -106,13 +108,7 @@ class Conversation:
         self._settings = Settings.of(_fields(general, "Session()")).but(self._own.decoded())
         self._course = Course(host)
         on_fork(self._course, "renew")
-        self._renew()
-        on_fork(self, "_renew")
         host.register(self)
-
-    def _renew(self) -> None:
-        """Make what holds locks; in a forked child, again."""
-        self._begun = Begun()
 
     # Turns.
 
@@ -135,8 +131,8 @@ class Conversation:
                 turn and the next send the whole transcript.
 
         Raises:
-            ConfigurationError: A field or the input cannot be sent, a call would stay without its output, or an output
-                has no call; nothing was sent.
+            ConfigurationError: A field or the input cannot be sent, a call would stay without its output, an output has
+                no call, or all of the input was given before; nothing was sent.
             LaneTimeout: The turn before, or another thread's call, took longer than ``lane_wait``; nothing was sent.
             TotalTimeout: They took longer than ``total``; nothing was sent.
             WouldDeadlockError: The turn before still runs and this is the I/O thread, or this thread is already in the
@@ -145,13 +141,31 @@ class Conversation:
             OutboxFullError: Too many bytes of requests wait to be written.
             ConnectError: The system has no thread for the connection.
         """
+        return self._begin(input, timeouts, changes)
+
+    def _begin(
+        self,
+        input: Input,
+        timeouts: Timeouts | Mapping[str, Any] | None,
+        changes: dict[str, Any],
+        opened: list[Stream] | None = None,
+    ) -> Stream:
         started_at = time.monotonic()
         limits = self._host.limits(timeouts)
         settings = self._settings.but(_fields(changes, "stream()"))
         given = input_items(input)
-        return self._course.alone(
-            lambda: self._open(given, settings, limits, started_at), limits, started_at
-        )
+
+        def begin() -> Stream:
+            stream, running = self._open(given, settings, limits, started_at)
+            try:
+                # In C, which Ctrl-C does not strike: so whoever waits for it knows of the turn just if this here does.
+                if opened is not None:
+                    opened.append(stream)
+            finally:
+                self._course.running = running
+            return stream
+
+        return self._course.alone(begin, limits, started_at)
 
     def _open(
         self,
@@ -159,15 +173,16 @@ class Conversation:
         settings: Settings,
         limits: Timeouts,
         started_at: float,
-    ) -> Stream:
+    ) -> tuple[Stream, Running]:
         chain = self._course.chain
-        given = chain.pending.admit(given)
-        continuation = self._course.edit(lambda chain: chain.begin(settings, given))
+        new = chain.pending.admit(given)
+        if given and not new:
+            raise ConfigurationError("All of the input was given before: there is nothing to send.")
+        continuation = self._course.edit(lambda chain: chain.begin(settings, new))
         self._check_size(continuation)
         self._course.about_to_begin()
         stream = self._host.open_turn(continuation, timeouts=limits, started_at=started_at)
-        self._course.running = Running(stream._turn, [*chain.steers, *given], settings)
-        return stream
+        return stream, Running(stream._turn, [*chain.steers, *new], settings)
 
     def create(
         self,
@@ -224,14 +239,15 @@ class Conversation:
         if tools is not None:
             tools = changes["tools"] = listed(tools)
         return ToolRun(
-            lambda given: self.stream(given, timeouts=timeouts, **changes),
+            lambda given, opened: self._begin(given, timeouts, {**changes}, opened),
             input,
             toolbox=Toolbox.of(self._tools if tools is None else tools),
             max_turns=max_turns,
             tool_timeout=tool_timeout,
             approve_mcp=approve_mcp,
             transcript=lambda: self.items,
-            begun=self._begun,
+            begun=self._course.begun_calls,
+            check_open=self._host.check_open,
         )
 
     def _check_size(self, continuation: Continuation) -> None:
@@ -376,7 +392,7 @@ class Conversation:
         Remember what a warm-up came to.
 
         Args:
-            anchor: Its response; it covers ``warmed.history.count`` items.
+            anchor: Its response.
             warmed: What ``warm_request`` had returned for it.
 
         Returns:
@@ -406,6 +422,9 @@ class Conversation:
         Return the conversation as plain JSON, as of the last turn that has ended.
 
         Keys are not part of it: what looks like one in the settings is left out. What was said is, as it was said.
+
+        Raises:
+            ConfigurationError: A setting nests too deep to be searched for keys.
         """
         # Copied first: reading all items is not for under the lock.
         return dumped(self._course.settled(Chain.copy), self._own)

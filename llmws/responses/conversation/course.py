@@ -17,6 +17,7 @@ from ...timeouts import Timeouts
 from ...wire.monitor import Monitor
 from ..routing.turn import Turn
 from ..stream.legs import Leg
+from ..tools.calls import Begun
 from .chain import Chain
 from .outcome import Running, outcome_of
 
@@ -57,6 +58,8 @@ class Course:
     def renew(self) -> None:
         """Make what holds locks; in a forked child, again."""
         self._monitor = Monitor()
+        # A tool that runs does so in the parent; here it is run anew.
+        self._begun = Begun()
         # The thread that opens a turn, or edits; others wait for it.
         self._claimed_by: int | None = None
 
@@ -135,6 +138,8 @@ class Course:
                     self.chain.give_up(record, was_sent=running.turn.sent is not None)
                 else:
                     self.chain.take_in(answer, record)
+                    # The server has the outputs of all calls that there were.
+                    self._begun.forget()
                 running.taken += 1
             self._used_at = running.turn.last_event_at or self._used_at
             self.running = None
@@ -143,6 +148,11 @@ class Course:
         """Look at the state as of the last turn that has ended, under the lock."""
         self.settle()
         return self.edit(look)
+
+    def begun_calls(self) -> Begun:
+        """Return which of the calls that wait, as of the last turn that has ended, tools have begun with."""
+        self.settle()
+        return self._begun
 
     def edit(self, change: Callable[[Chain], T]) -> T:
         """Look at the state as it is, or change it, under the lock."""

@@ -78,6 +78,11 @@ class Host:
         """Return the responses that a turn which has ended came to, in order."""
         return legs_of(turn)
 
+    def check_open(self) -> None:
+        """Raise ``SessionClosedError`` if the session was closed."""
+        if self._core().closed:
+            raise SessionClosedError("The session is closed: open a new one.")
+
     def check_may_wait(self) -> None:
         """Raise ``WouldDeadlockError`` on an I/O thread."""
         self._core().check_may_wait()
@@ -86,8 +91,7 @@ class Host:
         """Post JSON over HTTP, wait for the answer's within the session's limits, and count its tokens."""
         core = self._core()
         core.check_may_wait()
-        if core.closed:
-            raise SessionClosedError("The session is closed: open a new one.")
+        self.check_open()
         # Imported here: few conversations need it.
         from ..connections.http import post_json
 

@@ -24,6 +24,7 @@ from ..sending.settings import Settings
 from ..tools.pending import Item
 from ..tools.replay import input_items
 from ..vocabulary.items import Usage
+from ..vocabulary.views import shorten
 from .chain import Chain, TurnRecord
 
 
@@ -56,6 +57,9 @@ def dumped(chain: Chain, settings: Settings) -> dict[str, Any]:
     Args:
         chain: Its state between two turns.
         settings: Its own fields, without the session's.
+
+    Raises:
+        ConfigurationError: A setting nests too deep.
     """
     items = chain.items()
     marks = {id(record): end for record, end in chain.marks}
@@ -112,7 +116,14 @@ def _counts(usage: Usage) -> dict[str, int]:
 
 
 def _without_secrets(settings: dict[str, Any]) -> dict[str, Any]:
-    cleaned: dict[str, Any] = _headers_hidden(redact_json(settings))
+    try:
+        cleaned: dict[str, Any] = _headers_hidden(redact_json(settings))
+    except RecursionError:
+        # It could be written and sent; but what was not looked through may hold a key.
+        raise ConfigurationError(
+            f"The conversation cannot be saved: one of its settings ({', '.join(sorted(settings))}) nests too deep to "
+            "be searched for secrets."
+        ) from None
     return cleaned
 
 
@@ -142,7 +153,7 @@ def loaded(data: object) -> Saved:
         raise ConfigurationError(
             f"data['format'] is {top.value.get('format')!r}: this version of llmws reads {_FORMAT!r}."
         )
-    settings = dict(top.get("settings", dict))
+    settings = _settings(top.get("settings", dict))
     secret = {name: path for name in settings for path in _redacted(settings[name], f"{name}")}
     items = input_items(top.get("items", list), "data['items']")
     chain = Chain(items, "restored")
@@ -153,9 +164,20 @@ def loaded(data: object) -> Saved:
     if top.value.get("parent") is not None:
         _load_parent(chain, top.reader("parent"))
     if top.get("digest", str) != _digest(items):
+        # As replace_items() has it: later the server would refuse it.
+        Chain.check(items, "data['items']")
         chain.replace(items, "history edited")
     kept = {name: value for name, value in settings.items() if name not in secret}
     return Saved(settings=kept, secret=secret, chain=chain)
+
+
+def _settings(settings: dict[Any, Any]) -> dict[str, Any]:
+    for name in settings:
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"data['settings'] has the key {shorten(name)}, which is no string: give what to_dict() returned."
+            )
+    return dict(settings)
 
 
 def _load_parent(chain: Chain, parent: _Reader) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...wire import jsoncodec
+from ..vocabulary.views import shorten
 
 
-__all__ = ["SESSION_ARGUMENTS", "build_create", "check_params", "input_of"]
+__all__ = ["SESSION_ARGUMENTS", "build_create", "check_model", "check_params", "input_of"]
 
 SESSION_ARGUMENTS = frozenset(
     {
@@ -67,6 +68,27 @@ def check_params(params: dict[str, Any], where: str) -> None:
     raise ConfigurationError(f"{where} cannot take {name!r}: {_RESERVED[name]}.")
 
 
+def check_model(given: Any, where: str) -> None:
+    """
+    Refuse what names no model.
+
+    Args:
+        given: What was given as the model.
+        where: Where else one may be given, beside the call and the session.
+
+    Raises:
+        ConfigurationError: It is no name; the message says what it is instead.
+    """
+    if given is not None and not isinstance(given, str):
+        raise ConfigurationError(
+            f"model is {shorten(given)}: give the name of a model, as a string."
+        )
+    if not given:
+        raise ConfigurationError(
+            f'No model: pass model="…" to the call, to Session(…) or to {where}.'
+        )
+
+
 def build_create(
     fields: Mapping[str, Any], given_input: Any, *, warm_up: bool, max_frame_bytes: int
 ) -> bytes:
@@ -83,10 +105,7 @@ def build_create(
         ConfigurationError: There is no model, the input has no usable form, a value is no JSON, or the message is too
             long.
     """
-    if not isinstance(fields.get("model"), str) or not fields["model"]:
-        raise ConfigurationError(
-            'No model: pass model="…" to the call, to Session(…) or to configure(…).'
-        )
+    check_model(fields.get("model"), "configure(…)")
     message: dict[str, Any] = {"type": "response.create", **fields}
     if given_input is not None:
         message["input"] = input_of(given_input)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...wire import jsoncodec
+from .request import check_model
 
 
 __all__ = ["Settings"]
@@ -63,13 +64,7 @@ class Settings:
         Raises:
             ConfigurationError: They do not; the message says what they have instead.
         """
-        given = jsoncodec.decode(self._given.get("model", b"null"))
-        if given is not None and not isinstance(given, str):
-            raise ConfigurationError(f"model is {given!r}: give the name of a model, as a string.")
-        if not given:
-            raise ConfigurationError(
-                'No model: pass model="…" to the call, to Session(…) or to conversation(…).'
-            )
+        check_model(jsoncodec.decode(self._given.get("model", b"null")), "conversation(…)")
 
     @property
     def stored(self) -> bool:

@@ -8,13 +8,13 @@ input comes back. The turn goes on until each steer that was accepted has come t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from ...errors import ConfigurationError, WaitTimeout
+from ...timeouts import deadline
 from ...wire import jsoncodec
 from ...wire.inbox import Inbox
 from ..vocabulary.events import Event, ResponseFinished, ResponseStarted, SteerEvent
@@ -109,8 +109,9 @@ class Steer:
 
         Raises:
             WaitTimeout: The time was up; the turn goes on.
+            ConfigurationError: These are no seconds.
         """
-        if not self.inbox.wait_ended(None if timeout is None else time.monotonic() + timeout):
+        if not self.inbox.wait_ended(deadline(timeout)):
             raise WaitTimeout(f"Nothing became of the steer within {timeout:g} s ({self.state}).")
         return self.state
 

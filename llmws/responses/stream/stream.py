@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ...errors import (
-    ConfigurationError,
     ForkedError,
     StreamCancelledError,
     TurnError,
@@ -16,6 +13,7 @@ from ...errors import (
     WouldDeadlockError,
     fresh,
 )
+from ...timeouts import deadline as _deadline
 from ...wire.callbacks import CallbackThreads
 from ..routing.turn import Cancel, Put, Turn, TurnState
 from ..sending.continuation import Sent
@@ -427,14 +425,3 @@ def legs_of(turn: Turn) -> list[Leg]:
 
 def _says_it_all(raw: dict[str, Any]) -> bool:
     return isinstance(raw.get("output"), list) and bool(raw.get("id") and raw.get("status"))
-
-
-def _deadline(timeout: float | None) -> float | None:
-    if timeout is None:
-        return None
-    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not (is_number and 0 <= timeout <= threading.TIMEOUT_MAX):
-        raise ConfigurationError(
-            f"timeout is {timeout!r}: give seconds from 0 up, or None to wait for the end."
-        )
-    return time.monotonic() + timeout

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from ...errors import ConfigurationError
+from ...timeouts import seconds
 from ...wire import jsoncodec
 from ...wire.monitor import Monitor
 from ..vocabulary.items import OutputItem, ToolCall, output_items
@@ -25,7 +26,15 @@ from .outputs import Output, ToolError, raised, too_long, unfit
 from .tools import AnyTool, Toolbox
 
 
-__all__ = ["Answering", "Begun", "CallResults", "check_approve", "left_to_caller", "run_calls"]
+__all__ = [
+    "Answering",
+    "Begun",
+    "CallResults",
+    "check_approve",
+    "check_most",
+    "left_to_caller",
+    "run_calls",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -79,18 +88,37 @@ def run_calls(
             without time limit, because it may ask a person.
 
     Raises:
-        ConfigurationError: A tool is none, a limit is not above zero, or ``approve_mcp`` cannot be called.
+        ConfigurationError: A tool or an item is none, a limit is no number above zero, or ``approve_mcp`` cannot be
+            called.
     """
     box = tools if isinstance(tools, Toolbox) else Toolbox.of(tools)
-    if timeout is not None and not timeout > 0:
-        raise ConfigurationError(
-            f"timeout={timeout!r}: give seconds above 0, or None for no limit."
-        )
-    if max_workers is not None and max_workers < 1:
-        raise ConfigurationError(f"max_workers={max_workers!r}: give 1 or more, or None for all.")
+    timeout = seconds("timeout", timeout)
+    check_most("max_workers", max_workers)
     check_approve(approve_mcp)
-    answering = Answering(box, items, timeout=timeout, at_once=max_workers, approve_mcp=approve_mcp)
+    given = _given_items(items)
+    answering = Answering(box, given, timeout=timeout, at_once=max_workers, approve_mcp=approve_mcp)
     return answering.results()
+
+
+def _given_items(items: Any) -> list[OutputItem | Mapping[str, Any]]:
+    hint = "give a response's output, as in run_calls(tools, response.output)."
+    if isinstance(items, (str, bytes, Mapping, OutputItem)) or not isinstance(items, Iterable):
+        raise ConfigurationError(f"items is of type {type(items).__name__}: {hint}")
+    given = list(items)
+    for index, item in enumerate(given):
+        if not isinstance(item, (OutputItem, Mapping)):
+            raise ConfigurationError(f"items[{index}] is of type {type(item).__name__}: {hint}")
+    return given
+
+
+def check_most(name: str, value: Any) -> None:
+    """Refuse what says nothing of how many there may be: no whole number above zero, nor None."""
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not value > 0
+    ):
+        raise ConfigurationError(
+            f"{name} is {shorten(value)}: give a whole number from 1 up, or None for no limit."
+        )
 
 
 def check_approve(approve_mcp: Any) -> None:
@@ -209,6 +237,11 @@ class Answering:
         self._at_once = at_once or len(self._jobs)
         self._results: CallResults | None = None
 
+    @property
+    def unanswered(self) -> list[OutputItem]:
+        """The calls that are left to the caller."""
+        return self._unanswered
+
     def results(self) -> CallResults:
         """
         Answer the calls and wait until each has come to something.
@@ -251,8 +284,10 @@ class Answering:
             chosen.append((self._jobs[index], error))
         if excess_bytes > 0:
             return False
-        for job, error in chosen:
-            job.outcome = error
+        # Another run of the conversation may be at the same calls.
+        with self._begun.monitor.lock:
+            for job, error in chosen:
+                job.outcome = error
         self._results = self._collected()
         return True
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import ConfigurationError
+
 
 __all__ = ["wire_fields"]
 
@@ -16,7 +18,7 @@ def wire_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     A ``text_format`` of None asks for plain text, whatever the session asks for.
 
     Raises:
-        ConfigurationError: A tool or a format cannot be described.
+        ConfigurationError: A tool or a format cannot be described, or ``text`` has no place for the format.
     """
     fields = dict(given)
     if fields.get("tools") is not None:
@@ -26,7 +28,7 @@ def wire_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         fields["tools"] = Toolbox.of(fields["tools"]).wire()
     if "text_format" not in fields:
         return fields
-    kind, text = fields.pop("text_format"), fields.get("text") or {}
+    kind, text = fields.pop("text_format"), _text_beside(fields.get("text"))
     if kind is None:
         # As the wire says "no format": a session's own would count if nothing was said.
         fields["text"] = {"format": {"type": "text"}, **text}
@@ -35,3 +37,15 @@ def wire_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
         fields["text"] = {**text, "format": text_format_of(kind)}
     return fields
+
+
+def _text_beside(text: Any) -> Mapping[str, Any]:
+    """Return the ``text`` that a format is to be a part of."""
+    if text is None:
+        return {}
+    if not isinstance(text, Mapping):
+        raise ConfigurationError(
+            f'text is of type {type(text).__name__}: beside text_format give a dict, such as {{"verbosity": "low"}}, '
+            "or nothing."
+        )
+    return text

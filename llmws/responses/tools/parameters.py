@@ -212,7 +212,8 @@ def _describe(field: dict[str, Any], words: str) -> None:
 
 def _tell_default(msgspec: Any, field: dict[str, Any], default: Any) -> None:
     field.pop("default", None)
-    if default is inspect.Parameter.empty or default is None:
+    # NOTHING is how attrs tells of a factory; a member of an enum, it would be told as its number.
+    if default is inspect.Parameter.empty or default is attrs.NOTHING or default is None:
         return
     try:
         field["default"] = jsoncodec.decode(jsoncodec.encode(msgspec.to_builtins(default)))

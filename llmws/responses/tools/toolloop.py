@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ...errors import ConfigurationError, LLMWSError
+from ...errors import ConfigurationError, LLMWSError, WouldDeadlockError, fresh
+from ...timeouts import seconds
 from ..stream.chunks import Chunk
 from ..stream.snapshot import Response
 from ..stream.stream import Stream
 from ..vocabulary.items import OutputItem
-from .calls import Answering, Begun, check_approve, left_to_caller
+from .calls import Answering, Begun, check_approve, check_most, left_to_caller
 from .outputs import ToolError
 from .pending import CallsWaitError, is_cut_off, waiting_calls, waits_for
 from .replay import input_items
@@ -50,26 +51,42 @@ class ToolRun:
     Attributes:
         responses: The responses of the turns that have ended, in order.
         tool_errors: What went wrong with tools so far; the model was told.
-        outputs: Outputs of calls that are not part of the conversation, because the run ended first, or the turn that
-            sent them did not come to a response. The conversation's next ``run()`` gives them again by itself.
+        outputs: What this run's tools gave that is no part of the conversation, because the run ended first, or the
+            turn that sent it did not come to a response. The conversation's next ``run()`` gives it again by itself.
         unanswered: Calls of the last response that are the caller's to answer: of tools given as dicts, of a shell or a
             computer, or approvals that nobody was named to give. The run ends there.
     """
 
     def __init__(
         self,
-        open_turn: Callable[[Any], Stream],
+        open_turn: Callable[[Any, list[Stream]], object],
         given: Any,
         *,
         toolbox: Toolbox,
         max_turns: int | None,
         tool_timeout: float | None,
         approve_mcp: Callable[[OutputItem], bool] | None,
-        transcript: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
-        begun: Begun | None = None,
+        transcript: Callable[[], Iterable[Mapping[str, Any]]],
+        begun: Callable[[], Begun],
+        check_open: Callable[[], None],
     ) -> None:
-        _check("max_turns", max_turns, int)
-        _check("tool_timeout", tool_timeout, (int, float))
+        """
+        Send the first turn, or see which calls wait.
+
+        Args:
+            open_turn: Sends a turn's input, and appends its stream to a list just when the conversation counts the turn
+                as its own.
+            given: The input of the first turn.
+            toolbox: The tools.
+            max_turns: As for ``Conversation.run``; so are the next two.
+            tool_timeout: Seconds for one call.
+            approve_mcp: Who is asked.
+            transcript: Returns the conversation's items.
+            begun: Returns what was begun with of the calls that wait now, after the last turn that has ended.
+            check_open: Raises if no turn can be sent any more.
+        """
+        check_most("max_turns", max_turns)
+        tool_timeout = seconds("tool_timeout", tool_timeout)
         check_approve(approve_mcp)
         self.responses: list[Response] = []
         self.tool_errors: list[ToolError] = []
@@ -80,22 +97,30 @@ class ToolRun:
         self._max_turns = max_turns
         self._tool_timeout = tool_timeout
         self._approve_mcp = approve_mcp
-        self._begun = Begun() if begun is None else begun
-        self._at_limit = self._closed = self._broken = False
+        self._begun = begun
+        self._check_open = check_open
+        self._at_limit = self._closed = False
+        # What the run ended with, if it did by an error.
+        self._failure: LLMWSError | None = None
         # Of the turn that runs, or that ended in an error.
         self._stream: Stream | None = None
         self._chunks: Iterator[Chunk] = iter(())
+        # The same, as soon as there is one: Ctrl-C may strike while it is being opened.
+        self._opened: list[Stream] = []
         # The calls before the next turn, and what goes with their outputs.
         self._answering: Answering | None = None
         self._given: list[Mapping[str, Any]] = []
         try:
             self._open(given)
-            self._begun.forget()
         except CallsWaitError as exc:
             self._resume(exc, given, transcript())
 
     def _open(self, given: Any) -> None:
-        stream = self._open_turn(given)
+        # If Ctrl-C struck when it was sent, this goes on with what the server makes of it: were it sent again, what is
+        # said beside the outputs would be said twice.
+        if not self._opened:
+            self._open_turn(given, self._opened)
+        stream = self._opened[0]
         self._chunks = iter(stream)
         self._stream = stream
 
@@ -114,6 +139,8 @@ class ToolRun:
                 f"Calls wait for their output that this run has nothing for: {listed}. Give it their tools (tools=[…]; "
                 "approve_mcp=… for approvals), or put their outputs into the input; it runs the others."
             )
+        # Tools have effects: none runs whose output could not be sent.
+        self._check_open()
         self._given = [item.raw for item in input_items(given)]
         self._answering = self._answer(calls)
 
@@ -122,17 +149,23 @@ class ToolRun:
 
     def __next__(self) -> Chunk:
         # No generator: one would hold this run, which nobody would then be seen to have forgotten.
+        if self._failure is not None:
+            raise fresh(self._failure)
+        try:
+            return self._next()
+        except WouldDeadlockError:
+            raise  # It says so of this thread; the run goes on.
+        except LLMWSError as exc:
+            self._failure = fresh(exc)
+            raise
+
+    def _next(self) -> Chunk:
         # Ctrl-C may strike between any two steps; what is done twice then is the same as done once.
         while True:
             if (stream := self._stream) is not None:
-                try:
-                    for chunk in self._chunks:
-                        return chunk
-                    response = stream.response()
-                except LLMWSError:
-                    self._broken = True
-                    raise
-                self._take(response)
+                for chunk in self._chunks:
+                    return chunk
+                self._take(stream.response())
             elif (answering := self._answering) is not None:
                 self._send(answering)
             else:
@@ -165,7 +198,7 @@ class ToolRun:
     @property
     def finish_reason(self) -> str | None:
         """Why the run ended: ``max_turns``, ``error``, or as the last response; None while it goes on."""
-        if self._broken:
+        if self._failure is not None:
             return "error"
         if self._stream is not None or self._answering is not None or not self.responses:
             return None
@@ -173,9 +206,9 @@ class ToolRun:
 
     def close(self) -> None:
         """Cancel the turn that runs and end the run; may be repeated."""
-        stream, self._stream, self._closed = self._stream, None, True
+        self._stream, self._closed = None, True
         self._answering = None
-        if stream is not None:
+        for stream in self._opened:
             stream.close()
 
     def __enter__(self) -> ToolRun:
@@ -193,7 +226,6 @@ class ToolRun:
             self.responses.append(response)
         if response.status != "failed":
             self.outputs = []
-            self._begun.forget()
         self._given = []
         # A call that was cut off is no call: neither the conversation nor the server waits for its output.
         calls = [item.raw for item in response.output if not is_cut_off(item.raw)]
@@ -203,6 +235,7 @@ class ToolRun:
             self._answering, self._at_limit = None, True
         elif not self._closed:
             self._answering = self._answer(calls)
+        self._opened = []
         self._stream = None
 
     def _answer(self, calls: Iterable[Mapping[str, Any]]) -> Answering:
@@ -211,11 +244,13 @@ class ToolRun:
             calls,
             timeout=self._tool_timeout,
             approve_mcp=self._approve_mcp,
-            begun=self._begun,
+            begun=self._begun(),
         )
 
     def _send(self, answering: Answering) -> None:
         """Run the tools, and start the turn with their outputs, unless the run ends here."""
+        if not answering.unanswered:
+            self._check_open()
         results = answering.results()
         self._note(results.outputs, results.errors)
         if results.unanswered:
@@ -234,12 +269,3 @@ class ToolRun:
     def _note(self, outputs: list[dict[str, Any]], errors: list[ToolError]) -> None:
         self.outputs = outputs
         self.tool_errors += [error for error in errors if error not in self.tool_errors]
-
-
-def _check(name: str, value: Any, kind: Any) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, kind) or not value > 0
-    ):
-        raise ConfigurationError(
-            f"{name} is {value!r}: give a number above 0, or None for no limit."
-        )

@@ -44,7 +44,8 @@ class Tool(Generic[P, R]):
             null where one may be left out.
 
     Raises:
-        ConfigurationError: The name or the schema cannot be sent, or ``fn`` cannot be called or is asynchronous.
+        ConfigurationError: The name or the schema cannot be sent, ``strict`` is no truth value, or ``fn`` cannot be
+            called or is asynchronous.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Tool(Generic[P, R]):
 
     def __attrs_post_init__(self) -> None:
         where = _checked(self.name, self.fn, "Tool(name, schema, fn)")
+        if not isinstance(self.strict, bool):
+            raise ConfigurationError(f"{where}: strict={shorten(self.strict)}: give True or False.")
         if self.strict:
             schema = strict_schema(self.schema, where, hint=_HINT)
         elif isinstance(self.schema, Mapping):

@@ -897,6 +897,20 @@ def test_the_sessions_fields_come_after_the_conversations_and_a_turns_before(des
     assert (body["model"], body["temperature"], body["top_p"]) == ("m", 0.3, 0.4)
 
 
+@pytest.mark.parametrize("again", [[output("c")], output("c"), [output("c"), output("c")]])
+def test_a_turn_whose_whole_input_was_given_before_is_refused(desk, again):
+    chat = desk.conversation()
+    ask(desk, chat, "a", output=[call("c")])
+    ask(desk, chat, [output("c")])
+    before = chat.to_dict()
+    with pytest.raises(ConfigurationError, match="All of the input was given before"):
+        chat.stream(again)
+    assert (len(desk.creates), chat.to_dict()) == (2, before)
+    ask(desk, chat, [output("c"), user("b")])
+    ask(desk, chat, None)
+    assert [create.body["input"] for create in desk.creates[2:]] == [[user("b")], []]
+
+
 def test_a_closed_session_ends_a_conversation_with_its_own_error(desk):
     def closed(*given, **options):
         raise SessionClosedError("closed")

@@ -93,3 +93,20 @@ def test_an_edit_waits_as_long_as_the_turn_takes(desk):
     chat.replace_items("x")
     chat.truncate_to(0)
     assert chat.items == []
+
+
+def test_a_conversation_is_in_use_from_before_its_turn_is_opened(desk):
+    chat = desk.conversation()
+    assert chat.last_used == float("-inf")
+    opened, seen = desk.open_turn, []
+
+    def open_turn(*given, **options):
+        # A rotation may look at this moment, and leaves behind what nobody seems to use.
+        seen.append((chat._course.running, time.monotonic() - chat.last_used))
+        return opened(*given, **options)
+
+    desk.open_turn = open_turn
+    ask(desk, chat, "a")
+    ((running, since),) = seen
+    assert running is None
+    assert 0 <= since < 3

@@ -61,6 +61,21 @@ def test_a_closed_session_compacts_nothing():
         assert conversation.items[-1]["type"] == "message"
 
 
+def test_a_closed_session_runs_no_tool_whose_output_could_not_be_sent():
+    ran = []
+    tool = llmws.Tool("f", {"type": "object", "properties": {}}, lambda: ran.append(1))
+    with Server(rule=rules.tool_calls([{"name": "f", "arguments": {}}])) as server:
+        with session_at(server.base_url) as session:
+            conversation = session.conversation(tools=[tool])
+            conversation.run("one", max_turns=1).result()
+            waiting = conversation.run()
+        with pytest.raises(SessionClosedError):
+            conversation.run()
+        with pytest.raises(SessionClosedError):
+            waiting.result()
+        assert ran == []
+
+
 def test_closing_the_session_ends_a_compaction_soon(mute):
     base_url, came = mute
     with session_at(base_url) as session:

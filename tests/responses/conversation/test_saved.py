@@ -85,6 +85,30 @@ def test_items_that_were_edited_by_hand_are_what_counts(desk, edit, store):
     assert create.context == [*data["items"], user("b")]
 
 
+def test_an_output_whose_call_was_deleted_by_hand_is_refused_at_once(desk):
+    chat = desk.conversation()
+    ask(desk, chat, "a", output=[call("c")])
+    ask(desk, chat, [output("c")])
+    data = json.loads(json.dumps(chat.to_dict()))
+    del data["items"][1]
+    with pytest.raises(
+        ConfigurationError, match=r"data\['items'\]\[1\] is a function_call_output without its call"
+    ):
+        Conversation.from_dict(data, session=desk)
+
+
+def test_settings_that_nest_too_deep_to_be_searched_for_secrets_are_not_saved(desk):
+    nested = {}
+    for _ in range(700):
+        nested = {"a": nested}
+    chat = desk.conversation(instructions="Be brief.", metadata=nested)
+    ask(desk, chat, "a")
+    with pytest.raises(
+        ConfigurationError, match=r"cannot be saved: .*\(instructions, metadata\) nests too deep"
+    ):
+        chat.to_dict()
+
+
 def test_what_a_database_makes_of_json_is_no_edit(desk):
     chat = desk.conversation()
     item = {
@@ -221,6 +245,7 @@ DAMAGES = [
     (lambda data: data["usage"].pop("input_tokens"), r"\['input_tokens'\] is of type NoneType"),
     (lambda data: data["parent"].update(stored="yes"), r"data\['parent'\]\['stored'\] is of type str"),
     (lambda data: data["parent"].pop("response_id"), r"\['response_id'\] is of type NoneType"),
+    (lambda data: data.update(settings={1: 2}), r"data\['settings'\] has the key 1, which is no string"),
     (lambda data: data.pop("digest"), r"data\['digest'\] is of type NoneType"),
     (lambda data: data.update(response_id=1), r"data\['response_id'\] is of type int"),
     (lambda data: data["settings"].update(nonsense=object()), r"nonsense cannot be sent as JSON"),

@@ -1,4 +1,5 @@
 import json
+import re
 from types import MappingProxyType
 
 import pytest
@@ -81,9 +82,15 @@ def test_only_a_warm_up_says_generate():
     assert "generate" not in built()
 
 
-@pytest.mark.parametrize("model", [None, "", 5, b"m"])
+@pytest.mark.parametrize("model", [None, ""])
 def test_a_model_is_needed(model):
-    with pytest.raises(ConfigurationError, match="No model"):
+    with pytest.raises(ConfigurationError, match=r"No model: .* or to configure"):
+        raw("Hi", model=model)
+
+
+@pytest.mark.parametrize("model", [5, b"m", ["m"], True, 0])
+def test_what_is_no_name_of_a_model_is_told(model):
+    with pytest.raises(ConfigurationError, match=re.escape(f"model is {model!r}: give the name")):
         raw("Hi", model=model)
 
 

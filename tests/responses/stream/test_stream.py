@@ -5,6 +5,7 @@ import json
 import signal
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -200,13 +201,26 @@ def test_a_wait_that_is_over_ends_nothing(stepped, timeout):
 
 
 @pytest.mark.parametrize(
-    "timeout", [-1, float("nan"), float("inf"), 1e300, 10**400, "1", True], ids=lambda t: str(t)[:9]
+    "timeout",
+    [-1, float("nan"), float("inf"), 1e300, 10**400, "1", True],
+    ids=lambda t: str(t)[:9],
 )
 def test_a_timeout_that_makes_no_sense_is_refused(stepped, timeout):
     stream = stepped[-1]
     for wait in (stream.response, stream.wait, stream.run):
-        with pytest.raises(ConfigurationError, match="give seconds from 0 up, or None"):
+        with pytest.raises(ConfigurationError, match="give seconds as a number from 0 up"):
             wait(timeout)
+
+
+def test_a_timeout_of_a_century_waits_for_the_end_on_any_thread(stepped):
+    rule, *_, stream = stepped
+    with ThreadPoolExecutor() as threads:
+        waits = [threads.submit(wait, 3e9) for wait in (stream.response, stream.wait)]
+        until(lambda: stream._turn.inbox._monitor._waiting == 2 or any(w.done() for w in waits))
+        rule.let_all()
+        assert waits[0].result(PATIENCE).text == "one two three"
+        assert waits[1].result(PATIENCE) is None
+    assert stream.run(3e9).text == "one two three"
 
 
 def test_the_snapshot_only_grows(stepped):

@@ -3,9 +3,11 @@
 import contextvars
 import json
 import logging
+import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from hypothesis import given
@@ -570,11 +572,55 @@ def test_an_interrupt_while_asking_comes_through():
 
 
 @pytest.mark.parametrize(
-    "limits", [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"max_workers": 0}]
-)
-def test_limits_are_above_zero(limits):
-    with pytest.raises(ConfigurationError):
+    "limits",
+    [
+        {"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"timeout": "3"}, {"timeout": True},
+        {"timeout": []}, {"timeout": 1e11}, {"max_workers": 0}, {"max_workers": "3"}, {"max_workers": 1.5},
+        {"max_workers": True},
+    ],
+)  # fmt: skip
+def test_limits_are_numbers_above_zero(limits):
+    ((name, value),) = limits.items()
+    with pytest.raises(ConfigurationError, match=re.escape(f"{name} is {value!r}: give ")):
         run_calls([], [], **limits)
+
+
+def test_a_limit_of_a_century_is_one_on_any_thread():
+    never = threading.Event()
+    with ThreadPoolExecutor() as threads:
+        # Slow enough to be waited for.
+        tools, items = [function(lambda: never.wait(0.2))], [call("a")]
+        running = threads.submit(run_calls, tools, items, timeout=3e9)
+        assert running.result(WAIT).outputs == [output("a", "false")]
+
+
+@pytest.mark.parametrize(
+    ("items", "place"),
+    [
+        (None, "items"), (5, "items"), ("abc", "items"), (call("a"), "items"), ([5], "items[0]"), ([None], "items[0]"),
+        ([[1]], "items[0]"), ([call("a"), "ab"], "items[1]"),
+    ],
+)  # fmt: skip
+def test_what_is_no_output_of_a_response_is_refused_before_any_tool_runs(items, place):
+    ran = []
+    with pytest.raises(
+        ConfigurationError, match=re.escape(place) + r" is of type \w+: give a resp"
+    ):
+        run_calls([function(lambda: ran.append(1))], items)
+    assert ran == []
+
+
+def test_an_output_becomes_an_error_only_while_nobody_else_looks_at_the_calls():
+    begun = Begun()
+    waiting = Answering(Toolbox.of([function(lambda: "x" * 500)]), [call("a")], begun=begun)
+    assert waiting.results().outputs == [output("a", "x" * 500)]
+    with ThreadPoolExecutor() as threads:
+        with begun.monitor.lock:
+            shortening = threads.submit(waiting.shorten, 100)
+            assert not wait([shortening], timeout=0.2).done
+            assert waiting.results().errors == []
+        assert shortening.result(WAIT)
+    assert [error.kind for error in waiting.results().errors] == ["output"]
 
 
 def test_the_log_names_the_tool_and_no_content(caplog):

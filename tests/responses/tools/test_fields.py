@@ -2,6 +2,7 @@
 
 import pytest
 
+from llmws.errors import ConfigurationError
 from llmws.responses.tools.fields import wire_fields
 from llmws.responses.tools.tools import CustomTool
 
@@ -40,3 +41,10 @@ def test_no_format_undoes_a_sessions_and_not_what_stands_beside_it(text, said):
     assert wire_fields({**text, "text_format": None}) == {"text": said}
     session = wire_fields({"text_format": FORMAT})
     assert {**session, **wire_fields({**text, "text_format": None})} == {"text": said}
+
+
+@pytest.mark.parametrize("text", ["x", [1], 5, ""])
+@pytest.mark.parametrize("kind", [FORMAT, None])
+def test_a_text_that_has_no_place_for_a_format_is_refused(text, kind):
+    with pytest.raises(ConfigurationError, match=r"text is of type \w+: beside text_format give"):
+        wire_fields({"text": text, "text_format": kind})

@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 from typing import Annotated
 
+import attrs
 import pytest
 
 from llmws.errors import ConfigurationError
@@ -71,6 +72,18 @@ def test_the_schema_has_the_types_the_words_and_the_defaults():
 )
 def test_parameters_of_every_kind_are_filled(arguments, got):
     assert filled(everything, arguments) == got
+
+
+def test_a_factory_is_told_of_as_a_default_of_no_value():
+    @attrs.define
+    class Search:
+        words: str = "all"
+        tags: list[str] = attrs.field(factory=list)
+
+    properties = typed(Search).schema["properties"]
+    assert properties["words"]["default"] == "all"
+    assert properties["tags"] == {"type": "array", "items": {"type": "string"}}
+    assert filled(Search, {}) == Search()
 
 
 def test_a_default_is_the_functions_own_object():

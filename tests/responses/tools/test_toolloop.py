@@ -6,10 +6,17 @@ import json
 import pickle
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llmws.errors import ConfigurationError, LLMWSError, StreamInterruptedError
+from llmws.errors import (
+    ConfigurationError,
+    LLMWSError,
+    SessionClosedError,
+    StreamInterruptedError,
+    WouldDeadlockError,
+)
 from llmws.responses.conversation.conversation import Conversation
 from llmws.responses.tools.toolloop import ToolRun
 from llmws.responses.tools.tools import CustomTool, Tool
@@ -108,6 +115,17 @@ def test_a_slow_tool_is_given_up_and_the_model_told(desk):
     run.result()
     released.set()
     assert [error.kind for error in run.tool_errors] == ["timeout"]
+
+
+def test_a_century_for_tools_is_a_limit_on_any_thread(desk):
+    never = threading.Event()
+    desk.script = [calling("c"), {}]
+    # Slow enough to be waited for.
+    chat = desk.conversation(tools=[tool(lambda q: never.wait(0.2))])
+    run = chat.run("x", tool_timeout=3e9)
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(run.result).result(10).status == "completed"
+    assert run.tool_errors == []
 
 
 def test_custom_tools_get_free_text(desk):
@@ -257,6 +275,95 @@ def test_ctrl_c_between_turns_loses_and_doubles_nothing(desk, monkeypatch, name,
     assert (ran, run.turns, len(run.tool_errors), run.outputs) == (["x"], 2, 1, [])
 
 
+@pytest.fixture
+def struck_opening(monkeypatch):
+    """Have Ctrl-C strike when a turn with outputs has just been opened, before its run goes on with it."""
+    begin, left = Conversation._begin, [1]
+
+    def struck(self, given, *more):
+        stream = begin(self, given, *more)
+        if left and isinstance(given, list):
+            left.pop()
+            raise KeyboardInterrupt
+        return stream
+
+    monkeypatch.setattr(Conversation, "_begin", struck)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sent"),
+    [({"text": "done"}, [[output("c", "1")]]), (calling("d"), [[output("c", "1")], [output("d", "2")]])],
+    ids=["answered", "called again"],
+)  # fmt: skip
+@pytest.mark.parametrize("more", [None, "and now?"])
+@pytest.mark.usefixtures("struck_opening")
+def test_ctrl_c_while_a_turn_is_opened_goes_on_with_what_the_server_said(desk, answer, sent, more):
+    ran = []
+    chat = stopped(desk, tool(lambda q: ran.append(q) or len(ran)))
+    desk.script = [answer, {"text": "done"}]
+    run = chat.run(more)
+    with pytest.raises(KeyboardInterrupt):
+        run.result()
+    assert [chunk.text for chunk in run if chunk.type == "content"][-1] == "done"
+    sent = [[*sent[0], *([user(more)] if more else [])], *sent[1:]]
+    assert (inputs(desk)[1:], run.outputs, run.finish_reason) == (sent, [], "stop")
+    assert len(chat.turns) == len(desk.creates)
+
+
+@pytest.mark.usefixtures("struck_opening")
+def test_ctrl_c_while_a_turn_is_opened_that_is_lost_loses_no_output(desk):
+    ran = []
+    chat = stopped(desk, tool(lambda q: ran.append(q) or "found"))
+    desk.script = [{"how": "lost"}, {"text": "done"}]
+    run = chat.run()
+    with pytest.raises(KeyboardInterrupt):
+        run.result()
+    with pytest.raises(StreamInterruptedError):
+        run.result()
+    assert (run.outputs, run.finish_reason) == ([output("c", "found")], "error")
+    assert (chat.run().result().text, ran) == ("done", ["x"])
+
+
+@pytest.mark.parametrize("way", ["go on", "close"])
+@pytest.mark.usefixtures("struck_opening")
+def test_ctrl_c_while_a_turn_is_opened_leaves_it_to_the_run(desk, way):
+    chat = stopped(desk, tool())
+    desk.script = []
+    run = chat.run()
+    with pytest.raises(KeyboardInterrupt):
+        run.result()
+    (turn,) = desk.running
+    if way == "close":
+        run.close()
+        assert chat.turns[-1].error.startswith("StreamCancelledError")
+    else:
+        desk.finish(turn, text="done")
+        assert (run.result().text, len(desk.creates)) == ("done", 2)
+
+
+def test_a_run_knows_of_a_turn_just_if_its_conversation_does(desk):
+    class Struck(list):
+        def append(self, stream):
+            super().append(stream)
+            raise KeyboardInterrupt
+
+    chat, opened = desk.conversation(), Struck()
+    with pytest.raises(KeyboardInterrupt):
+        chat._begin("x", None, {}, opened)
+    (stream,) = opened
+    assert chat._course.running.turn is stream._turn
+
+
+def test_a_run_whose_outputs_another_one_has_given_says_so(desk):
+    chat = stopped(desk, tool())
+    first, second = chat.run(), chat.run()
+    assert first.result().text == "done"
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="given before: there is nothing to send"):
+            second.result()
+    assert (len(desk.creates), second.finish_reason) == (2, "error")
+
+
 def test_a_run_that_ended_in_an_error_says_so_again(desk):
     desk.script = [calling("c"), {"how": "lost"}]
     run = desk.conversation(tools=[tool()]).run("x")
@@ -382,6 +489,47 @@ def test_a_tool_whose_output_was_not_taken_is_not_run_again_by_the_next_run(desk
     assert (inputs(desk)[-1][-1], ran) == (output("c", "found"), ["x"])
 
 
+@pytest.mark.parametrize("how", ["lost", "failed", "refused"])
+@pytest.mark.parametrize("way", ["run", "create"])
+def test_a_tool_is_not_run_again_though_its_output_was_given_by_hand_and_lost_too(desk, how, way):
+    desk.script = [calling("c"), {"how": how}, {"how": how}]
+    ran = []
+    chat = desk.conversation(tools=[tool(lambda q: ran.append(q) or "found")])
+    run = chat.run("x")
+    with contextlib.suppress(LLMWSError):
+        run.result()
+    with contextlib.suppress(LLMWSError):
+        chat.run(run.outputs).result() if way == "run" else chat.create(run.outputs)
+    desk.script = [{"text": "done"}]
+    again = chat.run()
+    assert again.result().text == "done"
+    assert (inputs(desk)[-1][-1], ran, again.outputs) == (output("c", "found"), ["x"], [])
+
+
+def test_a_tool_is_run_again_by_a_call_that_looks_like_one_whose_output_was_taken_by_hand(desk):
+    desk.script = [calling("c"), {"how": "lost"}, {}, calling("c"), {}]
+    ran = []
+    chat = desk.conversation(tools=[tool(lambda q: ran.append(q) or len(ran))])
+    run = chat.run("x")
+    with contextlib.suppress(LLMWSError):
+        run.result()
+    chat.create(run.outputs)
+    chat.create("once more")
+    chat.run().result()
+    assert inputs(desk)[-1] == [output("c", "2")]
+
+
+def test_what_another_run_began_with_is_not_forgotten_by_one_that_comes_to_know_of_it_later(desk):
+    desk.script = [calling("c"), {"how": "lost"}, {"text": "done"}]
+    ran = []
+    chat = desk.conversation(tools=[tool(lambda q: ran.append(q) or "found")])
+    first = chat.run("x")
+    with contextlib.suppress(LLMWSError):
+        chat.run().result()
+    assert first.result().text == "done"
+    assert ran == ["x"]
+
+
 def test_ctrl_c_and_a_further_run_do_not_run_a_tool_twice(desk, monkeypatch):
     desk.script = [calling("c"), {"text": "done"}]
     ran, started, go_on = [], threading.Event(), threading.Event()
@@ -440,6 +588,46 @@ def test_what_the_caller_answers_goes_together_with_what_tools_do(desk):
     assert inputs(desk)[1] == [output("c", "found x"), yes, listing]
 
 
+def test_on_a_closed_session_no_tool_runs_whose_output_could_not_be_sent(desk):
+    def closed():
+        raise SessionClosedError("closed")
+
+    ran, checks = [], [lambda: None]
+    desk.check_open = lambda: checks[-1]()
+    chat = stopped(desk, tool(lambda q: ran.append(q)))
+    waiting = chat.run()
+    checks.append(closed)
+    with pytest.raises(SessionClosedError):
+        chat.run()
+    with pytest.raises(SessionClosedError):
+        waiting.result()
+    assert (ran, waiting.finish_reason, len(desk.creates)) == ([], "error", 1)
+
+
+def test_on_a_closed_session_what_is_not_to_be_sent_is_made_all_the_same(desk):
+    desk.script = [{"output": [call("c", arguments='{"q":"x"}'), SHELL]}]
+    desk.check_open = lambda: 1 / 0
+    run = desk.conversation(tools=[tool()]).run("x")
+    run.result()
+    assert run.outputs == [output("c", "found x")]
+
+
+def test_what_is_true_of_one_thread_alone_does_not_end_the_run(desk):
+    desk.script = [calling("c"), {"text": "done"}]
+    chat = desk.conversation(tools=[tool(lambda q: "found")])
+    run = chat.run("x")
+    opened = desk.open_turn
+
+    def open_turn(*given, **options):
+        desk.open_turn = opened
+        raise WouldDeadlockError("in the middle of a call")
+
+    desk.open_turn = open_turn
+    with pytest.raises(WouldDeadlockError):
+        run.result()
+    assert (run.finish_reason, run.result().text) == (None, "done")
+
+
 def test_calls_that_the_input_itself_brings_are_not_answered(desk):
     chat = desk.conversation(tools=[tool()])
     with pytest.raises(ConfigurationError, match="wait for their output"):
@@ -487,7 +675,7 @@ def test_an_input_too_long_for_a_message_costs_no_output(desk):
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="shorten the input"):
             run.result()
-    assert run.outputs == [output("c", "x" * 2000)]
+    assert (run.outputs, run.finish_reason) == ([output("c", "x" * 2000)], "error")
     assert chat.run().result().text == "done"
 
 
@@ -501,7 +689,8 @@ def test_a_run_that_was_closed_at_once_has_no_result(desk):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"max_turns": 0}, {"max_turns": 1.5}, {"max_turns": True}, {"tool_timeout": 0}, {"tool_timeout": "1"},
+        {"max_turns": 0}, {"max_turns": 1.5}, {"max_turns": True}, {"max_turns": "x"}, {"tool_timeout": 0},
+        {"tool_timeout": "1"}, {"tool_timeout": float("nan")}, {"tool_timeout": True}, {"tool_timeout": 1e11},
         {"tools": [1]}, {"tools": tool()}, {"tools": 5}, {"tools": "look_up"}, {"tools": {"look_up": tool()}},
         {"approve_mcp": True}, {"api_key": "x"},
     ],

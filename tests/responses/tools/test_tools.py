@@ -393,3 +393,13 @@ def test_what_is_no_list_of_tools_is_refused(tools):
 def test_tools_may_come_in_any_order_of_reading():
     made = Tool("f", SCHEMA, lookup)
     assert listed(iter([made])) == listed((made,)) == (made,)
+
+
+@pytest.mark.parametrize("strict", [None, "x", 0, 1, "false"])
+def test_strict_is_true_or_false(strict):
+    for make in (
+        lambda: Tool("lookup", SCHEMA, lookup, strict=strict),
+        lambda: tool(strict=strict)(forecast),
+    ):
+        with pytest.raises(ConfigurationError, match=f"strict={strict!r}: give True or False"):
+            make()
