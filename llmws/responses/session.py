@@ -242,7 +242,7 @@ class Session:
         """
         return self._begin(input, timeouts, params, warm_up=True).response()
 
-    def conversation(self, **settings: Any) -> Conversation:
+    def conversation(self, /, **settings: Any) -> Conversation:
         """
         Return a conversation: turns that follow each other, of which each sends only what the server lacks.
 

@@ -817,3 +817,16 @@ def test_a_closed_session_stays_closed_in_a_forked_child():
         session._restart_core()  # What a fork calls.
         with pytest.raises(SessionClosedError):
             session.create("Hi")
+
+
+@pytest.mark.parametrize("name", ["self", "host", "defaults", "settings"])
+def test_a_conversation_takes_a_setting_of_any_name_that_the_wire_may_have(name):
+    with (
+        Server(rule=rules.echo()) as server,
+        llmws.Session("m", base_url=server.base_url) as session,
+    ):
+        chat = session.conversation(**{name: "x"})
+        assert chat.create("Hello.").text == "Hello."
+        again = llmws.Conversation.from_dict(chat.to_dict(), session=session)
+        assert again.create("Bye.").text == "Bye."
+        assert [create[name] for create in server.ledger.creates] == ["x", "x"]

@@ -95,7 +95,7 @@ class Conversation:
     """
 
     def __init__(
-        self, host: ConversationHost, defaults: Mapping[str, Any] | None = None, **settings: Any
+        self, host: ConversationHost, defaults: Mapping[str, Any] | None = None, /, **settings: Any
     ) -> None:
         self._host = host
         # With their functions, for ``run``.
