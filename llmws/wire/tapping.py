@@ -13,7 +13,8 @@ from .steps import Deliver, GaveUp, Lost, Retrying
 
 __all__ = ["Tapping"]
 
-logger = logging.getLogger(__name__)
+# The connection's: what it goes through is logged under its name, by which users filter.
+logger = logging.getLogger(f"{__package__}.connection")
 
 
 class Tapping:

@@ -93,7 +93,7 @@ def test_a_new_socket_is_read_before_the_first_wait_could_tell(bench):
 
 def test_a_failed_dial_is_paid_for_counted_and_repeated(bench, caplog):
     bench.dials.append(ConnectError("refused"))
-    with caplog.at_level(logging.INFO, "llmws.wire.tapping"):
+    with caplog.at_level(logging.INFO, "llmws.wire.connection"):
         bench.connection.post([Want(5.0)])
         bench.turn()
         bench.dial()
@@ -234,7 +234,7 @@ def test_tls_that_must_write_before_it_can_read_waits_for_room(bench):
 def test_the_end_of_the_stream_is_a_loss(bench, caplog):
     sock = bench.opened(text(b"last"), b"")
     bench.turn()
-    with caplog.at_level(logging.INFO, "llmws.wire.tapping"):
+    with caplog.at_level(logging.INFO, "llmws.wire.connection"):
         bench.turn(readable=True)
     (lost,) = bench.router.of(Lost)
     assert (lost.code, lost.error) == (1006, None)
