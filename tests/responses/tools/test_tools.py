@@ -397,9 +397,8 @@ def test_tools_may_come_in_any_order_of_reading():
 
 @pytest.mark.parametrize("strict", [None, "x", 0, 1, "false"])
 def test_strict_is_true_or_false(strict):
-    for make in (
-        lambda: Tool("lookup", SCHEMA, lookup, strict=strict),
-        lambda: tool(strict=strict)(forecast),
-    ):
-        with pytest.raises(ConfigurationError, match=f"strict={strict!r}: give True or False"):
-            make()
+    with pytest.raises(ConfigurationError, match=f"strict={strict!r}: give True or False"):
+        Tool("lookup", SCHEMA, lookup, strict=strict)
+    pytest.importorskip("msgspec")
+    with pytest.raises(ConfigurationError, match=f"strict={strict!r}: give True or False"):
+        tool(strict=strict)(forecast)
