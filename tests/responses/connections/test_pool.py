@@ -329,6 +329,7 @@ def test_an_idle_connection_ends_and_is_forgotten():
     net.rounds()
     assert (stand.stopped, stand.over) == (True, True)
     assert [slot.connection for slot in net.pool.slots] == [net.stand(turns[0])]
+    assert {*net.pool._homes} == {turns[0].response_id}
     assert len(net.pool.all_slots) == 2
     assert net.submit().slot.connection is net.stand(turns[0])
 
@@ -493,17 +494,6 @@ def test_a_warm_up_counts_nothing_among_what_waits_to_be_written():
     net.rounds()
     assert turn.state is TurnState.SENT
     assert net.stands[0].work.lanes.counters.released_bytes == 0
-
-
-def test_nothing_is_kept_of_a_connection_that_has_ended():
-    net = Net(known=False, most=2)
-    turns = [net.submit() for _ in range(2)]
-    for turn in turns:
-        net.finish(turn)
-    stand = net.stand(turns[1])
-    stand.do(stand.work.wait())
-    net.rounds()
-    assert {*net.pool._homes} == {turns[0].response_id}
 
 
 # What goes astray.
