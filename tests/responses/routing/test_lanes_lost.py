@@ -115,7 +115,7 @@ def test_a_refusal_is_forgotten_when_the_turn_is_sent_again(work):
 
 
 def test_over_a_socket_that_stays_open_the_refused_turn_takes_another(monkeypatch):
-    monkeypatch.setattr(answers, "_ERROR_GRACE", 0.05)
+    monkeypatch.setattr(answers, "_CLOSE_GRACE", 0.05)
     with opened(rules.sequence(lambda request: [LIMIT], rules.echo())) as (server, session):
         assert session.create("one").text == "one"
         assert session.create("two").text == "two"
@@ -123,7 +123,7 @@ def test_over_a_socket_that_stays_open_the_refused_turn_takes_another(monkeypatc
 
 
 def test_a_turn_whose_connections_are_all_refused_ends(monkeypatch):
-    monkeypatch.setattr(answers, "_ERROR_GRACE", 0.05)
+    monkeypatch.setattr(answers, "_CLOSE_GRACE", 0.05)
     with opened(lambda request: [LIMIT]) as (server, session):
         with pytest.raises(ConnectionLimitError) as caught:
             session.create("one")
