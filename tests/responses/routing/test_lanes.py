@@ -264,6 +264,19 @@ def test_a_link_that_is_lost_after_an_error_ends_the_turn_with_that_error(work):
 # The connection's own end.
 
 
+def test_numbers_of_a_socket_that_was_lost_say_nothing_of_the_next_ones_answers(work):
+    turn = work.sent()
+    said = {**created("1"), "sequence_number": 0}, {**error("server_error"), "sequence_number": 1}
+    work.say(*said)
+    work.step(Lost(1006, ""))
+    assert work.lanes.counters.retries == 1
+    work.step(Opened())
+    work.step(Tick(), after=1.0)
+    work.written(turn)
+    work.say({**error(), "sequence_number": 2})
+    assert type(failure(turn)) is APIError
+
+
 def test_an_accepted_turn_runs_on_when_the_server_retires_the_connection(work):
     turn, following = work.sent(), work.submit(b"2")
     work.say(created(), LIMIT, delta())

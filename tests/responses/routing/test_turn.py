@@ -15,6 +15,7 @@ from llmws.errors import (
     TotalTimeout,
 )
 from llmws.responses.routing.turn import Cancel, Submit, Turn, TurnState
+from llmws.responses.sending.steering import Steer, Steering
 from llmws.timeouts import Timeouts
 
 
@@ -135,3 +136,12 @@ def test_refusing_does_not_change_an_end():
     Submit(done).refuse()
     Cancel(done, "why").refuse()
     assert done.inbox.error is None
+
+
+@pytest.mark.parametrize("posted", [Submit, lambda turn: Cancel(turn, "Enough.")])
+def test_what_is_turned_away_gives_back_the_steers_that_wait(posted):
+    steer = Steer("Shorter.")
+    steered = turn(steering=Steering(waiting=[steer]))
+    posted(steered).refuse()
+    assert steered.ended
+    assert (steer.done, steer.state) == (True, "failed")
